@@ -1,0 +1,96 @@
+"""Events: facts, one struct for each kind. An agent makes them; the spool, weir.events and the history hold them.
+
+Invariants: `seq` rises by one for each event of an epoch (the epoch and the host stand in the head of the spool
+segment and of the envelope); an event needs no settings to be understood; one event is at most 64 KiB of JSON.
+Fields that are not known are ignored, so that an older reader understands a newer agent.
+"""
+
+import msgspec
+
+MAX_TEXT = 512
+"""Characters kept of one attribute: with the number of attributes below, an event stays under 64 KiB."""
+
+
+class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=True, gc=False, kw_only=True):
+    """A policy request and the reply given. Attributes as in Postfix's SMTPD_POLICY_README.
+
+    `messages`, `recipients` and `bytes` are what this request adds to the accepted counts of its message, the
+    `attempted_` ones what it adds to what was asked for: each once, however many requests a message makes.
+    """
+
+    seq: int
+    time: float
+    """Unix time by the agent's own clock, seconds."""
+    clock_offset: float = 0.0
+    """Seconds that the agent's clock was ahead of the broker's."""
+    protocol_state: str
+    action: str = "DUNNO"
+    """The reply's action, whole."""
+    decision: str = ""
+    """Id of the decision or of the operator's word behind the action."""
+    cut: bool = False
+    """A text was longer than is kept."""
+    sasl_username: str = ""
+    """Canonical: lower case, with realm."""
+    sasl_method: str = ""
+    sender: str = ""
+    recipient: str = ""
+    recipient_count: int = 0
+    client_address: str = ""
+    client_name: str = ""
+    client_port: str = ""
+    helo_name: str = ""
+    server_address: str = ""
+    queue_id: str = ""
+    instance: str = ""
+    size: int = 0
+    encryption_protocol: str = ""
+    policy_context: str = ""
+    messages: int = 0
+    recipients: int = 0
+    bytes: int = 0
+    attempted_messages: int = 0
+    attempted_recipients: int = 0
+
+
+class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults=True, gc=False, kw_only=True):
+    """An agent's own state, every five seconds; also on weir.status, where the newest of each host stays."""
+
+    seq: int
+    time: float
+    clock_offset: float = 0.0
+    version: str
+    """Weir's version on that host."""
+    host: str
+    freshness: float = -1.0
+    """Age in seconds of what the fleet knows of this host (its worst partition); -1: never heard."""
+    stale: bool = False
+    """Decisions and operators' words were not read to their end since the start."""
+    decisions: int = 0
+    """Decisions in memory."""
+    spool_bytes: int = 0
+    """Bytes in the spool that Kafka has not acknowledged."""
+    dropped: int = 0
+    """Events dropped since the agent's start (spool full, disk full)."""
+    quiet_partitions: list[int] = []
+    """Partitions of weir.tallies that had nothing from this host for five seconds: each gets a heartbeat tally."""
+
+
+Event = Request | Heartbeat
+
+encoder = msgspec.json.Encoder()
+decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def is_accepted(action: str) -> bool:
+    """Whether mail goes on after this action: it is none of REJECT, 4xx, 5xx, DEFER*, DISCARD.
+
+    >>> is_accepted("DUNNO"), is_accepted("521 5.7.1 blocked"), is_accepted("defer_if_permit later")
+    (True, False, False)
+    """
+    if action == "DUNNO":
+        return True
+    word = action.partition(" ")[0].upper()
+    if len(word) == 3 and word.isdigit():
+        return word[0] not in "45"
+    return word not in ("REJECT", "DISCARD") and not word.startswith("DEFER")

@@ -1,0 +1,133 @@
+"""Settings: one TOML file, read into these structs. Their docstrings are the reference (`weir config reference`).
+
+Invariants: every setting has a default that is safe in production; an unknown key, a wrong type or a value out of range
+is one error that names file, key and what was expected; secrets come from the environment only.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+
+class Kafka(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How every part reaches Kafka. Passwords come from WEIR_KAFKA_SASL_PASSWORD and WEIR_KAFKA_SSL_KEY_PASSWORD."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    """Comma-separated host:port."""
+    security_protocol: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    sasl_mechanism: str = "SCRAM-SHA-512"
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; used with the SASL protocols."""
+    sasl_username: str = ""
+    ssl_ca_location: str = ""
+    """File with the certificates that are trusted; empty: the system's."""
+    ssl_certificate_location: str = ""
+    """Client certificate, PEM."""
+    ssl_key_location: str = ""
+    """Key of the client certificate, PEM."""
+    replication_factor: int = 3
+    """Of the topics that `weir topics create` makes; at most the number of brokers."""
+    min_insync_replicas: int = 2
+
+
+class Agent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The agent on a mail host."""
+
+    host: str = ""
+    """Name of this mail host in events and evidence, unique in the fleet; empty: the system's host name."""
+    listen: list[str] = ["unix:/run/weir/policy.sock", "127.0.0.1:10040"]
+    """Where Postfix asks: `unix:PATH` or `HOST:PORT`. Sockets that systemd hands over come first."""
+    socket_mode: str = "0666"
+    """Mode of a unix socket, octal: Postfix's smtpd must be able to connect."""
+    spool: Path = Path("/var/lib/weir/spool")
+    """Directory of the spool and of the snapshot of decisions."""
+    spool_max_bytes: int = 2 * 1024**3
+    """Bound of the spool; beyond it the oldest events go, counted."""
+    metrics: str = "127.0.0.1:9640"
+    """Where Prometheus reads, HOST:PORT; empty: nowhere."""
+
+
+class Streams(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A streams worker."""
+
+    name: str = ""
+    """Name of this worker, unique among them and the same after a restart; empty: the system's host name."""
+    group: str = "weir-streams"
+    """Consumer group, and prefix of the transactional ids."""
+    metrics: str = "127.0.0.1:9641"
+    """Where Prometheus reads, HOST:PORT; empty: nowhere."""
+
+
+class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """More than this is a burst: messages and recipients accepted over all hosts. 0 switches a threshold off."""
+
+    messages_per_minute: int = 60
+    recipients_per_minute: int = 200
+    messages_per_hour: int = 500
+    recipients_per_hour: int = 1500
+
+
+class OwnThresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Thresholds of one subject; what is not given is as for others of its kind."""
+
+    messages_per_minute: int | None = None
+    recipients_per_minute: int | None = None
+    messages_per_hour: int | None = None
+    recipients_per_hour: int | None = None
+
+
+class Burst(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The detector `burst`: too many messages or recipients in a minute or in an hour."""
+
+    account: Thresholds = msgspec.field(default_factory=Thresholds)
+    """For each account."""
+    client: Thresholds = msgspec.field(
+        default_factory=lambda: Thresholds(
+            messages_per_minute=240, recipients_per_minute=800, messages_per_hour=2000, recipients_per_hour=6000
+        )
+    )
+    """For each client address (an IPv6 client is its /64)."""
+    own: dict[str, OwnThresholds] = {}
+    """Own thresholds of single accounts or addresses, a newsletter's for example:
+    `[detectors.burst.own."news@example.org"]`."""
+    block_seconds: int = 3600
+    """How long a block lasts, at most 30 days."""
+    text: str = "Too much mail in a short time, sending is blocked for now"
+    """What the refused client is told, before the decision's name; at most 200 ASCII characters."""
+    shadow: bool = False
+    """Decide, record and tell, but block nobody."""
+
+
+class Detectors(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    burst: Burst = msgspec.field(default_factory=Burst)
+
+
+class Brake(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Too many blocks of accounts at once are more likely our mistake than an attack: further ones become shadows."""
+
+    blocks: int = 50
+    """Blocks of accounts by detectors in ten minutes."""
+    share: float = 0.05
+    """Blocked share of the accounts that sent in the last hour; looked at from ten blocks on. 1 switches it off."""
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    default_realm: str = ""
+    """Added to a login name without @, as Postfix's smtpd_sasl_local_domain would."""
+    trusted: list[str] = [
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    ]
+    """Networks that detectors never block: the fleet's own relays and webmail belong here."""
+    kafka: Kafka = msgspec.field(default_factory=Kafka)
+    agent: Agent = msgspec.field(default_factory=Agent)
+    streams: Streams = msgspec.field(default_factory=Streams)
+    detectors: Detectors = msgspec.field(default_factory=Detectors)
+    brake: Brake = msgspec.field(default_factory=Brake)
