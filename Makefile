@@ -1,0 +1,54 @@
+# Every command of the project; `make help` lists them. All set-up goes into .venv and .cache, and into Debian's packages.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+FOLDERS := weir agents streams sinks dashboards fleet tests benchmarks
+SEEDS ?= 20
+
+.PHONY: help setup demo test soak lint bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .cache/packages .cache/python .cache/kafka/kafka.jsa ## install all that demo, tests and benchmarks need
+
+.cache/packages:
+	@mkdir -p .cache
+	@deploy/development/install-packages postfix dovecot-core
+	@touch $@
+
+.cache/python: pyproject.toml constraints.txt
+	@mkdir -p .cache
+	@echo "== Python packages into .venv (about a minute the first time)"
+	@python3 -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[streams,sinks,dashboards,dev]'
+	@touch $@
+
+.cache/kafka/kafka.jsa: fleet/pom.xml .cache/python
+	@echo "== Apache Kafka's jars into .cache/kafka (about half a minute the first time)"
+	@mvn --batch-mode --quiet --file fleet/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka/libs
+	@$(PYTHON) -m fleet.kafka
+	@touch $@
+
+demo: setup ## run a real fleet here: an attack, the block, the figures (about two minutes)
+	@$(PYTHON) -m fleet.demo $(DEMO)
+
+test: setup ## all tests, with real servers on loopback (about ten minutes)
+	@$(PYTHON) -m pytest -m "not fleet" -q
+	@$(PYTHON) -m pytest -m fleet -v
+
+soak: setup ## the fault tests SEEDS=20 times with random seeds (hours)
+	@WEIR_SEEDS=$(SEEDS) $(PYTHON) -m pytest -m soak -v
+
+lint: .cache/python ## ruff and mypy
+	@echo "== ruff" && .venv/bin/ruff check $(FOLDERS) && .venv/bin/ruff format --check --quiet $(FOLDERS)
+	@echo "== mypy" && .venv/bin/mypy
+
+bench: setup ## the benchmarks, a table each (BENCH=latency for one of them)
+	@$(PYTHON) -m benchmarks $(BENCH)
+
+clean: ## remove what set-up and runs made, Debian's packages excepted
+	@rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
