@@ -134,7 +134,12 @@ class PostfixHost:
             at_end_of_message=check.rstrip(",") if "END-OF-MESSAGE" in placements else "",
         )
         self._process = Process(
-            name, ["sh", "-c", RUN_MASTER, MASTER, directory], directory / "master.log", death_signal="TERM"
+            name,
+            ["sh", "-c", RUN_MASTER, MASTER, directory],
+            directory / "master.log",
+            # As the postfix command would have it: else what stops master early is said nowhere.
+            env={"POSTLOG_SERVICE": str(directory / "spool/public/postlog"), "POSTLOG_HOSTNAME": name},
+            death_signal="TERM",
         )
 
     def __enter__(self) -> Self:

@@ -6,7 +6,9 @@ Invariants
 - The folder of a failed run stays, with all its logs.
 """
 
+import errno
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,11 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
 T = TypeVar("T")
+
+SERVER_PORTS = range(20_000, 32_768)
 
 # The kernel kills a child when the *thread* that forked it ends, so one thread that lasts as long as we do forks all.
 _forks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forks")
@@ -47,11 +51,16 @@ def run_directory(prefix: str = "weir-", keep: bool = False) -> Iterator[Path]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port of `host` that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of `host` that nobody listens on just now.
+
+    It lies below the ports that the kernel gives to outgoing connections: those could take a server's port while
+    that is stopped, or connect to themselves on it.
+    """
+    for port in random.sample(SERVER_PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise OSError(errno.EADDRINUSE, f"no free port on {host}")
 
 
 def wait_until(condition: Callable[[], T], timeout: float, what: str, interval: float = 0.02) -> T:
