@@ -1,7 +1,7 @@
 """`bench failover`: how long decisions stay away when a worker is killed, joins, leaves or is restarted.
 
-Fifty times a second a new account crosses its threshold, in all partitions in turn; how long each waits for its decision is
-read from weir.decisions. The figure of an event is the longest wait of the accounts that crossed in its time.
+Fifty times a second a new account crosses its threshold, in one partition or another; how long each waits for its
+decision is read from weir.decisions. An event's figure is the longest wait of the accounts that crossed in its time.
 """
 
 import itertools
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Self
 
 from confluent_kafka import Consumer, TopicPartition
@@ -94,11 +95,13 @@ def main() -> None:
 def _roll(workers: list[Worker]) -> None:
     """SIGTERM to one after the other; the supervisor starts it again."""
     for worker in workers:
-        before = worker.restarts
+        restarts = worker.restarts
         worker.signal(15)
-        wait_until(
-            lambda worker=worker, before=before: worker.restarts > before and worker.owned() > 0, 30, "its return"
-        )
+        wait_until(partial(_is_back, worker, restarts), 30, f"{worker.name} to count again")
+
+
+def _is_back(worker: Worker, restarts: int) -> bool:
+    return worker.restarts > restarts and worker.owned() > 0
 
 
 def _row(name: str, probe: Probe, event: Callable[[], object]) -> tuple[str, ...]:
