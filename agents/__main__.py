@@ -1,0 +1,52 @@
+"""`python -m agents [--config PATH]`: the agent's process, which `weir agent` starts.
+
+Exit status: 0 after SIGTERM, 1 for what prevents its start, 2 for wrong settings or arguments.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import structlog
+
+from agents import service
+from agents.segments import SpoolInUseError
+from weir import settings_file
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="weir agent", description="Answers Postfix's policy requests on this host.")
+    parser.add_argument("--config", type=Path, metavar="PATH", help="settings; else $WEIR_CONFIG, /etc/weir/weir.toml")
+    config = parser.parse_args().config
+    try:
+        settings = settings_file.load(config)
+    except settings_file.SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    _configure_logs()
+    try:
+        service.run(settings, config)
+    except (OSError, SpoolInUseError) as error:
+        print(f"weir agent: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _configure_logs() -> None:
+    """One JSON object a line on stderr."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

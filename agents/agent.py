@@ -1,0 +1,182 @@
+"""The agent itself, apart from input and output: answers requests, counts them, makes events, and learns from topics.
+
+Invariants: a request is answered from memory, before anything else is done about it; all is called on one thread.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+import structlog
+from prometheus_client import Histogram
+
+from agents import requests
+from agents.follower import Record
+from agents.freshness import Freshness
+from agents.knowledge import Knowledge
+from agents.message_counts import MessageCounts
+from agents.policy_protocol import Attributes, reply
+from agents.snapshot import Snapshot
+from agents.spool import Spool
+from agents.verdict import judge
+from weir import __version__, subjects, topics
+from weir.decisions import Decision
+from weir.events import Heartbeat, is_accepted
+
+ALONE_SECONDS = 10.0
+"""Older knowledge of the fleet about us is told: we count alone."""
+_STATES = frozenset(("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN"))
+_DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+log = structlog.get_logger(__name__)
+
+
+class _Echo(msgspec.Struct):
+    """What agents need of a record of weir.echo."""
+
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=subjects.PARTITIONS)]
+    next: int
+
+
+_echo_decoder = msgspec.json.Decoder(_Echo)
+
+
+class Agent:
+    """`now` is everywhere Unix seconds by this host's clock."""
+
+    def __init__(self, host: str, default_realm: str, spool: Spool, snapshot: Snapshot) -> None:
+        self.default_realm = default_realm
+        self.knowledge = Knowledge()
+        self.counts = MessageCounts()
+        self.freshness = Freshness()
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """By protocol state and outcome."""
+        self.kept_after_loss = 0
+        """Records of the snapshot that stay because their topic was made anew."""
+        self.delays = Histogram(
+            "weir_agent_decision_delay_seconds",
+            "From the event that crossed a threshold to its decision applied here",
+            buckets=_DELAYS,
+            registry=None,
+        )
+        self._host = host
+        self._spool = spool
+        self._snapshot = snapshot
+        self._started = time.time()
+        self._alone = False
+        self._garbage_told = 0
+
+    def recall(self, now: float) -> None:
+        """Take up what was known before a restart: decisions, operators' words, messages under way."""
+        self.knowledge.recall(self._snapshot.load(), self._snapshot.positions, now)
+        for event in self._spool.recent(now - 3600):
+            if not isinstance(event, Heartbeat):
+                self.counts.replay(event)
+
+    def answer(self, attributes: Attributes, write: Callable[[bytes], None]) -> None:
+        """Answer a policy request, then count it and keep its event."""
+        now = time.time()
+        clock_offset = self.freshness.clock_offset
+        account = subjects.sasl_username(attributes.get("sasl_username", ""), self.default_realm)
+        client = subjects.client_address(attributes.get("client_address", ""))
+        knowledge = self.knowledge
+        verdict = judge((account, client), knowledge.decisions, knowledge.operators, now - clock_offset)
+        write(reply(verdict.action))
+        state = attributes.get("protocol_state", "")
+        counts = self.counts.count(
+            state,
+            attributes.get("instance", ""),
+            requests.number(attributes.get("recipient_count", "")),
+            requests.number(attributes.get("size", "")),
+            is_accepted(verdict.action),
+            now,
+        )
+        self._spool.append(requests.event(attributes, account, verdict, counts, now, clock_offset))
+        if counts.attempted_recipients or counts.bytes:
+            for subject in (account, client):
+                if subject:
+                    self.freshness.appended(subjects.partition(subject), now)
+        self.requests[state if state in _STATES else "other", verdict.outcome] += 1
+
+    def learn(self, records: list[Record], now: float) -> None:
+        """Take in what the topics brought."""
+        learned: list[Record] = []
+        for record in records:
+            if record.topic == topics.ECHO:
+                self._hear(record)
+            else:
+                learned.append(self._learn(record, now - self.freshness.clock_offset))
+        self._snapshot.add(learned)
+
+    def finish_reading(self, now: float) -> None:
+        """Decisions and operators' words were read to their end."""
+        completed = self.knowledge.finish_reading(now - self.freshness.clock_offset)
+        self._snapshot.add(completed.removed)
+        self._snapshot.rewrite()
+        self.kept_after_loss = completed.kept
+        if completed.kept:
+            log.error("a topic was made anew: decisions and words known before stay in force", records=completed.kept)
+
+    def heartbeat(self, now: float) -> None:
+        """Keep an event about the agent's own state; partitions that are quiet get a tally by it."""
+        quiet = self.freshness.quiet(now)
+        self._spool.append(
+            Heartbeat(
+                seq=0,
+                time=now,
+                clock_offset=self.freshness.clock_offset,
+                version=__version__,
+                host=self._host,
+                freshness=self.freshness.age(now),
+                stale=not self.knowledge.complete,
+                decisions=len(self.knowledge.decisions),
+                spool_bytes=self._spool.unacknowledged_bytes,
+                dropped=self._spool.dropped,
+                quiet_partitions=quiet,
+            )
+        )
+        for partition in quiet:
+            self.freshness.appended(partition, now)
+
+    def tick(self, now: float) -> None:
+        """Once a second: let go what is over, and tell what has changed."""
+        self.knowledge.decisions.expire(now - self.freshness.clock_offset, 1000)
+        age = self.freshness.age(now)
+        alone = (now - self._started if age < 0 else age) > ALONE_SECONDS
+        if alone != self._alone:
+            self._alone = alone
+            if alone:
+                log.warning("counting alone: the fleet does not know of this host's mail", freshness=round(age, 1))
+            else:
+                log.info("counted with the fleet again", freshness=round(age, 1))
+        if self.knowledge.garbage > self._garbage_told:
+            self._garbage_told = self.knowledge.garbage
+            log.warning("records not understood", count=self._garbage_told, newest=self.knowledge.last_error)
+
+    def _learn(self, record: Record, now: float) -> Record:
+        """Returns what the snapshot is to keep."""
+        garbage = self.knowledge.garbage
+        decision = self.knowledge.learn(record, now)
+        if decision is not None and self.knowledge.complete:
+            self._tell(decision, now)
+        return record if self.knowledge.garbage == garbage else record._replace(key=b"", value=None)
+
+    def _tell(self, decision: Decision, now: float) -> None:
+        delay = now - decision.evidence.time
+        self.delays.observe(delay)
+        log.info(
+            "decision applied",
+            id=decision.id,
+            subject=decision.subject,
+            cause=decision.cause,
+            delay_ms=round(delay * 1000, 1),
+        )
+
+    def _hear(self, record: Record) -> None:
+        try:
+            echo = _echo_decoder.decode(record.value or b"")
+            self.freshness.echo(echo.partition, echo.next, record.time, record.received)
+        except Exception as error:  # as with decisions: garbage stops nobody
+            self.knowledge.tell_garbage(record, error)

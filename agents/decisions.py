@@ -1,0 +1,100 @@
+"""The decisions in force, in an agent's memory: what it needs to answer, and no more.
+
+Invariants: the newest record of a cause and a subject replaces the one before it; what cannot be understood changes
+nothing; a shadow blocks nobody; a decision ends at its `until` by itself, whether or not it was removed by then.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from weir import decisions
+
+_IDENTITY = "\0"
+"""Stands for the decision's id in the text of an action, which is then the same for all decisions of a cause."""
+
+
+class InForce(msgspec.Struct, gc=False):
+    """A decision, reduced to what a reply needs. A hundred thousand of them must be small."""
+
+    id: str
+    cause: str
+    until: float
+    after: float
+    text: str
+
+    @property
+    def action(self) -> str:
+        return self.text.replace(_IDENTITY, self.id)
+
+
+class Decisions:
+    """All decisions in force, by subject."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[InForce, ...]] = {}
+        self._round: Iterator[str] = iter(())
+
+    def __len__(self) -> int:
+        """Subjects with decisions."""
+        return len(self._of)
+
+    def apply(self, key: bytes, value: bytes | None, now: float) -> decisions.Decision | None:
+        """Take in one record of weir.decisions; None as value removes what stands under that key.
+
+        Returns the decision if it is now in force. Raises ValueError for a record that makes no sense.
+        """
+        cause, subject = decisions.split_key(key)
+        if value is None:
+            self._replace(subject, cause, None)
+            return None
+        decision = decisions.decoder.decode(value)
+        if decision.version != decisions.VERSION or (decision.cause, decision.subject) != (cause, subject):
+            raise ValueError(f"expected a decision of version {decisions.VERSION} that agrees with its key {key!r}")
+        if decision.shadow or decision.until <= now:
+            self._replace(subject, cause, None)
+            return None
+        self._replace(subject, cause, _in_force(decision))
+        return decision
+
+    def blocking(self, subject: str, now: float, released: float) -> InForce | None:
+        """The decision that blocks this subject; `released` is the time of its newest release, 0 if none.
+
+        A decision that did not take that release into account is void.
+        """
+        for found in self._of.get(subject, ()):
+            if now < found.until and found.after >= released:
+                return found
+        return None
+
+    def keys(self) -> Iterator[bytes]:
+        """Keys of the records behind all that is in memory."""
+        return (decisions.key(found.cause, subject) for subject, several in self._of.items() for found in several)
+
+    def expire(self, now: float, limit: int) -> None:
+        """Remove what is over among the next `limit` subjects; the rounds go on for ever."""
+        for _ in range(min(limit, len(self._of))):
+            subject = next(self._round, None)
+            if subject is None:
+                self._round = iter(list(self._of))
+                subject = next(self._round)
+            for found in self._of.get(subject, ()):
+                if found.until <= now:
+                    self._replace(subject, found.cause, None)
+
+    def _replace(self, subject: str, cause: str, new: InForce | None) -> None:
+        others = tuple(found for found in self._of.get(subject, ()) if found.cause != cause)
+        if new is not None:
+            self._of[subject] = (*others, new)
+        elif others:
+            self._of[subject] = others
+        else:
+            self._of.pop(subject, None)
+
+
+def _in_force(decision: decisions.Decision) -> InForce:
+    text = decision.action.replace(_IDENTITY, " ")
+    if decision.id:
+        text = text.replace(decision.id, _IDENTITY)
+    return InForce(decision.id, sys.intern(decision.cause), decision.until, decision.after, sys.intern(text))

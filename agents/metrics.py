@@ -1,0 +1,99 @@
+"""Metrics of an agent for Prometheus: read from what it holds anyway, when they are asked for.
+
+Invariant: a request pays for no metric but one counter.
+"""
+
+import time
+from collections.abc import Iterator
+
+import structlog
+from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from agents.agent import Agent
+from agents.policy_server import PolicyServer
+from agents.shipper import Shipper
+from agents.spool import Spool
+from weir import __version__
+
+log = structlog.get_logger(__name__)
+
+
+class AgentCollector(Collector):
+    def __init__(self, agent: Agent, server: PolicyServer, spool: Spool, shipper: Shipper) -> None:
+        self._agent = agent
+        self._server = server
+        self._spool = spool
+        self._shipper = shipper
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._requests()
+        yield from self._agent.delays.collect()
+        for name, text, value in self._counters():
+            yield CounterMetricFamily(f"weir_agent_{name}", text, value=value)
+        for name, text, value in self._gauges():
+            yield GaugeMetricFamily(f"weir_agent_{name}", text, value=value)
+        segment, length = self._spool.synced
+        synced = GaugeMetricFamily(
+            "weir_agent_spool_synced_bytes",
+            "Length of the newest spool segment known to be on disk",
+            labels=["segment"],
+        )
+        synced.add_metric([segment], length)
+        yield synced
+        info = GaugeMetricFamily("weir_agent_info", "The agent's version", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            "weir_agent_requests",
+            "Policy requests answered, by protocol state and who spoke",
+            labels=["state", "outcome"],
+        )
+        for labels, count in tuple(self._agent.requests.items()):
+            family.add_metric(labels, count)
+        return family
+
+    def _counters(self) -> Iterator[tuple[str, str, float]]:
+        knowledge = self._agent.knowledge
+        yield "protocol_errors", "Connections closed because of what came in", self._server.protocol_errors
+        yield "failures", "Requests not answered because of a fault of the agent", self._server.failures
+        yield "events_dropped", "Events lost: spool full or damaged", self._spool.dropped
+        yield "events_shipped", "Events that Kafka has acknowledged, repeated ones too", self._shipper.shipped
+        yield "ship_errors", "Times that shipping had to begin again", self._shipper.errors
+        yield "records_not_understood", "Records of topics that made no sense", knowledge.garbage
+        yield "messages_forgotten", "Messages under way that had to be forgotten", self._agent.counts.forgotten
+
+    def _gauges(self) -> Iterator[tuple[str, str, float]]:
+        agent, knowledge = self._agent, self._agent.knowledge
+        yield "connections", "Connections of Postfix", len(self._server.connections)
+        yield "spool_bytes", "Bytes of events that Kafka has not acknowledged", self._spool.unacknowledged_bytes
+        yield "envelopes_in_flight", "Envelopes on their way to Kafka", self._shipper.in_flight
+        yield (
+            "freshness_seconds",
+            "Age of what the fleet knows of this host; -1: unknown",
+            agent.freshness.age(time.time()),
+        )
+        yield "clock_offset_seconds", "What this host's clock is ahead of the broker's", agent.freshness.clock_offset
+        yield "decisions", "Subjects with decisions in memory", len(knowledge.decisions)
+        yield "operators_words", "Operators' blocks and allows in memory", len(knowledge.operators.standing)
+        yield "messages", "Messages under way that are remembered", len(agent.counts)
+        yield "stale", "1 until decisions and operators' words were read to their end", not knowledge.complete
+        yield (
+            "kept_after_loss",
+            "Records kept from the snapshot because their topic was made anew",
+            agent.kept_after_loss,
+        )
+
+
+def serve(address: str, collector: AgentCollector) -> None:
+    """Serve the metrics at HOST:PORT from a thread. Mail is protected without them too: a failure is only logged."""
+    host, _, port = address.rpartition(":")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    try:
+        start_http_server(int(port), host.strip("[]"), registry)
+    except OSError as error:
+        log.error("metrics cannot be served", address=address, error=str(error))  # noqa: TRY400 (no traceback: the error is the address)

@@ -1,0 +1,128 @@
+"""The policy server: Postfix's connections, over unix sockets and TCP.
+
+Invariants: replies go out in the order of the requests; a connection that is slow, silent, broken or greedy costs the
+others nothing; in trouble a connection is closed without a reply, and Postfix goes on by its default_action.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+
+import structlog
+
+from agents.policy_protocol import Attributes, ProtocolError, RequestReader
+
+BATCH = 32
+"""Requests of one connection that are answered before others have their turn."""
+LOG_SECONDS = 1.0
+"""Between two log lines about connections: who floods us does not flood the log."""
+
+Answer = Callable[[Attributes, Callable[[bytes], None]], None]
+"""Answers one request: the second argument writes the reply, and is called as soon as that is known."""
+
+log = structlog.get_logger(__name__)
+
+
+class PolicyServer:
+    """All connections, and what is counted about them."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.connections: set[Connection] = set()
+        self.protocol_errors = 0
+        self.failures = 0
+        """Requests that met a fault of our own."""
+        self._told = -LOG_SECONDS
+
+    def connection(self) -> "Connection":
+        """The protocol factory for asyncio's servers."""
+        return Connection(self)
+
+    def close(self) -> None:
+        """Answer what has come, and close all connections: Postfix asks again on a new one."""
+        for connection in tuple(self.connections):
+            connection.finish()
+
+    def fault(self, error: Exception) -> None:
+        """Count, and tell now and then, why a connection is closed."""
+        ours = not isinstance(error, ProtocolError)
+        if ours:
+            self.failures += 1
+        else:
+            self.protocol_errors += 1
+        now = time.monotonic()
+        if now - self._told < LOG_SECONDS:
+            return
+        self._told = now
+        if ours:
+            log.error("request failed, connection closed without a reply", exc_info=error)
+        else:
+            log.warning("no policy request, connection closed", error=str(error))
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Reading pauses while there is something to answer that must wait."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, server: PolicyServer) -> None:
+        self._server = server
+        self._requests = RequestReader()
+        self._reading = True
+        self._writable = True
+        """The other side reads its replies."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # asyncio's own signature is this wide
+        self._server.connections.add(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._server.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._requests.receive(data)
+        self._take_turn()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._take_turn()
+
+    def finish(self) -> None:
+        """Answer all that has come, and close."""
+        self._answer(sys.maxsize)
+        self._transport.close()
+
+    def _take_turn(self) -> None:
+        if self._transport.is_closing():
+            return
+        all_answered = self._answer(BATCH)
+        if self._transport.is_closing():
+            return
+        if all_answered != self._reading:
+            self._reading = all_answered
+            if all_answered:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+        if not all_answered and self._writable:
+            asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _answer(self, limit: int) -> bool:
+        """Answer at most `limit` requests; tells whether all that has come is answered."""
+        transport = self._transport
+        try:
+            for _ in range(limit):
+                if not self._writable:
+                    return False
+                request = self._requests.next_request()
+                if request is None:
+                    return True
+                self._server.answer(request, transport.write)
+        except Exception as error:  # whatever it is, mail goes on
+            self._server.fault(error)
+            transport.close()
+        return False

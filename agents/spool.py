@@ -1,0 +1,189 @@
+"""The spool: the one way of all events from the policy server to Kafka, by `agents.segments`' files.
+
+    append ─▶ memory ─▶ writer thread (every few ms) ─▶ file ─▶ read by the shipper, always
+                        sync thread (each second)    ─▶ disk
+
+Invariants
+- `append` is called on one thread, never blocks and never raises. It gives the seqs: one more for each event.
+- Events are written in order of seq. One that is dropped (memory full, too long) leaves a gap in seq and is counted.
+- Nobody waits for the disk: the writer for no fsync, the caller for neither. A disk that refuses to write is tried
+  again for ever; meanwhile events wait in memory up to MEMORY_BYTES.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from agents.segments import MAX_LINE, Chunk, Position, Segments
+from weir import events
+from weir.events import Event
+
+MEMORY_BYTES = 32 * 1024**2
+WRITE_SECONDS = 0.005
+"""Between two writes: what arrives meanwhile shares one."""
+SAVE_SECONDS = 0.25
+SYNC_SECONDS = 1.0
+RETRY_SECONDS = 0.25
+
+log = structlog.get_logger(__name__)
+
+
+class Spool:
+    """One process at a time uses a directory; `host` is the name of this mail host, `max_bytes` bounds the files."""
+
+    def __init__(self, directory: Path, host: str, max_bytes: int) -> None:
+        self.host = host
+        self._segments = Segments(directory, host, max_bytes)
+        self._next_seq = 1
+        self._pending: list[bytes] = []
+        self._appended_bytes = 0  # moved by the caller's thread only
+        self._written_bytes = 0  # moved by the writer's only
+        self._dropped = 0
+        self._wake_writer = threading.Event()
+        self._wake_reader = threading.Event()
+        self._closing = threading.Event()
+        self._writer = threading.Thread(target=self._write, name="spool writer", daemon=True)
+        self._syncer = threading.Thread(target=self._sync, name="spool sync", daemon=True)
+
+    def open(self) -> None:
+        """Decide the epoch and begin to write. Raises SpoolInUseError, and OSError for an unusable directory."""
+        self._segments.open()
+        self._next_seq = self._segments.next_seq
+        self._writer.start()
+        self._syncer.start()
+
+    def append(self, event: Event) -> None:
+        """Give the event its seq and keep it for the writer; too much or too long: it is dropped and counted."""
+        seq = event.seq = self._next_seq
+        self._next_seq = seq + 1
+        try:
+            line = events.encoder.encode(event)
+        except (UnicodeEncodeError, msgspec.MsgspecError, TypeError) as error:
+            self._dropped += 1
+            log.warning("event dropped: it cannot be encoded", seq=seq, error=str(error))
+            return
+        if len(line) > MAX_LINE or self._appended_bytes - self._written_bytes > MEMORY_BYTES:
+            self._dropped += 1
+            return
+        self._pending.append(line)
+        self._appended_bytes += len(line)
+        if not self._wake_writer.is_set():
+            self._wake_writer.set()
+
+    def recent(self, since: float) -> Iterator[Event]:
+        """Events of the kept segments that happened at or after `since` (Unix time), oldest first."""
+        decode = events.decoder.decode
+        for line in self._segments.lines_since(since):
+            try:
+                event = decode(line)
+            except msgspec.DecodeError:
+                continue  # counted when the shipper comes to it
+            if event.time >= since:
+                yield event
+
+    @property
+    def epoch(self) -> str:
+        return self._segments.epoch
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """Bytes of events that Kafka has not acknowledged, in memory and in files."""
+        return self._appended_bytes - self._written_bytes + self._segments.unacknowledged_bytes
+
+    @property
+    def dropped(self) -> int:
+        """Events lost since the start: memory or files full, or damaged on disk."""
+        return self._dropped + self._segments.dropped
+
+    @property
+    def synced(self) -> tuple[str, int]:
+        """Name of a segment and its length known to be on disk; all segments before it are so too."""
+        return self._segments.synced
+
+    @property
+    def acknowledged(self) -> Position:
+        return self._segments.acknowledged
+
+    def acknowledge(self, position: Position) -> None:
+        """Kafka has all before `position` (the shipper)."""
+        self._segments.acknowledge(position)
+
+    def read(self, position: Position, limit: int) -> Chunk:
+        """Lines that follow `position` (the shipper), see Segments.read. Raises OSError."""
+        return self._segments.read(position, limit)
+
+    def count_damaged(self, lines: int) -> None:
+        """The shipper found lines that are no events."""
+        self._segments.count_dropped(lines)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until something was written since the last call (the shipper); False after `timeout` seconds."""
+        written = self._wake_reader.wait(timeout)
+        self._wake_reader.clear()
+        return written
+
+    def wake(self) -> None:
+        """End a wait() of the shipper."""
+        self._wake_reader.set()
+
+    def close(self) -> None:
+        """Write and sync all, and mark the stop as clean. A disk that refuses is logged: then it was not clean."""
+        self._closing.set()
+        self._wake_writer.set()
+        self._writer.join()
+        self._syncer.join()
+        try:
+            if self._pending:
+                log.error("events lost: the spool could not be written", events=len(self._pending))
+            self._segments.close(self._next_seq)
+        except OSError as error:
+            log.warning("spool not closed cleanly", error=str(error))
+
+    def _write(self) -> None:
+        refused = False
+        while True:
+            self._wake_writer.wait()
+            self._wake_writer.clear()
+            closing = self._closing.is_set()
+            lines = self._pending[:]
+            written = self._segments.write(lines) if lines else 0
+            if written:
+                del self._pending[:written]  # in place: `append` may be at the same list
+                self._written_bytes += sum(map(len, lines[:written]))
+                self._wake_reader.set()
+            if refused != (written < len(lines)):
+                refused = not refused
+                self._tell(refused)
+            if closing:
+                return
+            if refused:
+                self._closing.wait(RETRY_SECONDS)
+                self._wake_writer.set()
+            else:
+                time.sleep(WRITE_SECONDS)
+
+    def _sync(self) -> None:
+        next_sync = time.monotonic() + SYNC_SECONDS
+        failed = False
+        while not self._closing.wait(SAVE_SECONDS):
+            try:
+                self._segments.save_position()
+                if time.monotonic() >= next_sync:
+                    next_sync = time.monotonic() + SYNC_SECONDS
+                    self._segments.sync()
+                    self._segments.expire(time.time())
+                failed = False
+            except OSError as error:
+                if not failed:
+                    log.warning("spool cannot be brought on disk", error=str(error))
+                failed = True
+
+    def _tell(self, refused: bool) -> None:
+        if refused:
+            log.error("spool cannot be written, events wait in memory", error=str(self._segments.error))
+        else:
+            log.info("spool is written again")
