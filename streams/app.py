@@ -1,0 +1,73 @@
+"""`weir streams`: the process around a worker.
+
+It ends with status 0 after SIGTERM or SIGINT, all written; with 70 when what is in memory may be ahead of Kafka, or
+when it cannot go on: its supervisor starts it anew, and it begins where its changelog ends.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+import uvloop
+from confluent_kafka import Consumer, KafkaException
+
+from streams import logs
+from streams.worker import Worker
+from weir import kafka, topics
+from weir.settings import Settings
+
+log = structlog.get_logger()
+
+DIED = 70
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; ends the process with status 70 if Faust gives up."""
+    logs.configure()
+    name = settings.streams.name or socket.gethostname()
+    sys.setswitchinterval(0.001)  # the threads that write must not hold the loop back for long
+    wait_for_kafka(settings)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    with tempfile.TemporaryDirectory(prefix="weir-streams-") as data:
+        asyncio.run(_main(settings, name, Path(data)))
+
+
+def wait_for_kafka(settings: Settings) -> None:
+    """Return when a broker answers: a start is too dear to be tried again and again."""
+    consumer = Consumer(kafka.reader(settings.kafka))
+    told = False
+    while True:
+        try:
+            consumer.list_topics(topics.TALLIES, timeout=2)
+        except KafkaException as error:
+            if not told:
+                log.warning("no broker answers yet", servers=settings.kafka.bootstrap_servers, error=str(error))
+            told = True
+        else:
+            consumer.close()
+            return
+
+
+def die(reason: str) -> NoReturn:
+    """End at once: nothing that is in memory only may be written any more."""
+    log.error("cannot go on", reason=reason)
+    os._exit(DIED)
+
+
+async def _main(settings: Settings, name: str, data: Path) -> None:
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    worker = Worker(settings, name, data, die)
+    await worker.start()
+    waits = [asyncio.create_task(asked.wait()), asyncio.create_task(worker.app.wait_until_stopped())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    if not asked.is_set():
+        die(f"Faust gave up: {worker.app.crash_reason!r}")
+    await worker.stop()

@@ -1,0 +1,72 @@
+"""The watch: ends a worker that stands still although there is something to count.
+
+Invariants: it asks Kafka by a client of its own in a thread of its own, so a loop or a consumer that is stuck is seen
+too; while Kafka does not answer, nothing is held against the worker.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from weir import kafka, topics
+from weir.settings import Settings
+
+CHECK_SECONDS = 5.0
+STUCK_CHECKS = 4
+"""Checks in a row, Kafka answering, in which a partition has more to count and nothing was committed."""
+
+
+class Stillness:
+    """How long each partition has stood still. Pure."""
+
+    def __init__(self) -> None:
+        self._checks: dict[int, tuple[int, int]] = {}
+        """Partition → committed offset, and checks in a row that found it there with more to count."""
+
+    def check(self, written: dict[int, int], ends: dict[int, int]) -> list[int]:
+        """Take in one check; returns the partitions that stand still for too long."""
+        before, self._checks = self._checks, {}
+        for number, offset in written.items():
+            if number in ends and ends[number] > offset:
+                former, checks = before.get(number, (offset, 0))
+                self._checks[number] = (offset, checks + 1 if former == offset else 1)
+        return [number for number, (_, checks) in self._checks.items() if checks > STUCK_CHECKS]
+
+
+class Watch:
+    def __init__(
+        self, settings: Settings, written: Callable[[], dict[int, int]], die: Callable[[str], NoReturn]
+    ) -> None:
+        """`written` gives the committed offset of each partition that is counted; `die` ends the process."""
+        self._settings = settings
+        self._written = written
+        self._die = die
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        consumer = Consumer(kafka.reader(self._settings.kafka))
+        stillness = Stillness()
+        while not self._stopping.wait(CHECK_SECONDS):
+            written = self._written()
+            try:
+                ends = {number: self._end(consumer, number) for number in written}
+            except KafkaException:
+                stillness = Stillness()
+                continue
+            still = stillness.check(written, ends)
+            if still:
+                self._die(f"partitions {still} have more to count and stood still for {STUCK_CHECKS * CHECK_SECONDS} s")
+        consumer.close()
+
+    @staticmethod
+    def _end(consumer: Consumer, number: int) -> int:
+        return consumer.get_watermark_offsets(TopicPartition(topics.TALLIES, number), timeout=5)[1]

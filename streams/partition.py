@@ -1,0 +1,286 @@
+"""All that a worker holds for one partition of weir.tallies: windows, hosts, next offset, and what is not yet written.
+
+Invariants
+- An event counts once: the record of its (host, epoch) holds the last seq counted, and all tallies of one seq are
+  judged by the record as it stood before that seq. Records and windows are written in the same transaction.
+- What cannot be understood in weir.tallies is a dead letter; what cannot be understood in weir.windows is `BrokenChangelogError`: the
+  partition must stop as it is, nothing more may be counted or written.
+- A window is bytes until it is touched and when it was not touched for a while, an object in between: never both.
+- Pure: the clock comes in as a value.
+"""
+
+from dataclasses import dataclass
+
+from streams import changelog, windows
+from streams.changelog import Batch, Host, NextOffset
+from streams.decide import Judge
+from streams.windows import Window
+from weir import dead_letters, envelopes, subjects, tallies, topics
+from weir.decisions import Decision
+
+FUTURE_SECONDS = 60
+PAST_SECONDS = 25 * 3600
+HOST_SECONDS = 26 * 3600
+"""The record of a host's epoch goes this long after its newest event: an older one would not be counted anyway."""
+ACTIVE_SECONDS = 3600
+QUIET_SECONDS = 120
+"""A window becomes bytes when it was not touched for this long."""
+
+
+class BrokenChangelogError(Exception):
+    """A record of the changelog that makes no sense."""
+
+
+@dataclass
+class Totals:
+    """What one worker has met since its start."""
+
+    envelopes: int = 0
+    tallies: int = 0
+    repeats: int = 0
+    """Tallies of events that were counted before."""
+    untimely: int = 0
+    """Tallies too far in the future or the past for a window."""
+    dead: int = 0
+    alternating: int = 0
+    """Envelopes of an epoch that had been followed by another of the same host: two machines with one name."""
+    foreign_keys: int = 0
+    """Records of weir.windows under a key that is none of ours."""
+
+
+class Partition:
+    def __init__(self, number: int, judge: Judge, totals: Totals, next_offset: int = 0) -> None:
+        self.number = number
+        self.next = next_offset
+        """Offset of the next envelope to count."""
+        self.written = next_offset
+        """All below is counted and committed."""
+        self.accounts = 0
+        """Accounts with a window."""
+        self.active_accounts = 0
+        """Accounts that sent in the last hour, as of the last sweep and not fewer."""
+        self._judge = judge
+        self._totals = totals
+        self._windows: dict[str, Window] = {}
+        self._raw: dict[str, bytes] = {}
+        self._hosts: dict[tuple[str, str], Host] = {}
+        self._epochs: dict[str, str] = {}
+        """Host → the epoch that advanced last."""
+        self._followed: set[tuple[str, str]] = set()
+        """Hosts' epochs that were followed by another."""
+        self._changed: set[str] = set()
+        self._changed_hosts: set[tuple[str, str]] = set()
+        self._decisions: list[Decision] = []
+        self._dead: list[tuple[bytes, bytes]] = []
+        self._to_sweep: list[str] = []
+        self._active_seen = 0
+
+    @property
+    def has_decisions(self) -> bool:
+        return bool(self._decisions)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self._changed or self._changed_hosts or self._dead) and self.written == self.next
+
+    def restore(self, records: dict[bytes, bytes], now: float) -> None:
+        """Take in the newest value of each key of the changelog. Raises BrokenChangelogError."""
+        for key, value in records.items():
+            try:
+                self._restore(key, value, now)
+            except ValueError as error:
+                raise BrokenChangelogError(f"{key!r}: {error}") from error
+
+    def count(self, offset: int, value: bytes | None, now: float) -> None:
+        """Count the envelope at `offset`. Raises BrokenChangelogError, and then nothing may be counted or written any more."""
+        self.next = offset + 1
+        self._totals.envelopes += 1
+        try:
+            head, lines = envelopes.decode(value or b"", tallies.decoder)
+        except ValueError as error:
+            self._bury(offset, value, str(error))
+            return
+        identity = head.host, head.epoch
+        host = self._hosts.get(identity)
+        last = host.seq if host is not None else -1
+        before = last
+        newest = host.newest if host is not None else 0.0
+        counting = -1
+        repeats = untimely = 0
+        foreign = ""
+        oldest, latest = now - PAST_SECONDS, now + FUTURE_SECONDS
+        known, changed = self._windows, self._changed
+        for tally in lines:
+            seq = tally.seq
+            if seq <= last and seq != counting:
+                repeats += 1
+                continue
+            counting = last = seq
+            time = tally.time
+            if time > newest:
+                newest = time
+            if not oldest <= time <= latest:
+                untimely += 1
+                continue
+            if not (tally.messages or tally.recipients):
+                continue
+            subject = tally.subject
+            window = known.get(subject)
+            if window is None:
+                window = self._window(subject)
+                if window is None:
+                    foreign = subject
+                    continue
+            index = window.count(
+                int(time) // windows.BUCKET_SECONDS, tally.messages, tally.recipients, head.host, tally.beside
+            )
+            if index < 0:
+                untimely += 1
+                continue
+            changed.add(subject)
+            if window.may_cross(index):
+                decision = self._judge.judge(subject, window, index, time, now)
+                if decision is not None:
+                    self._decisions.append(decision)
+        totals = self._totals
+        totals.tallies += len(lines) - repeats
+        totals.repeats += repeats
+        totals.untimely += untimely
+        if last > before:
+            self._advance(identity, last, newest, now)
+        if foreign:
+            self._bury(offset, value, f"expected subjects of partition {self.number}, got {foreign!r}")
+
+    def release(self, subject: str, time: float) -> None:
+        """Apply an operator's release of a subject. Raises BrokenChangelogError."""
+        if subjects.partition(subject) != self.number:
+            return
+        window = self._windows.get(subject)
+        if window is None:
+            if subject not in self._raw:
+                return  # whoever opens the window will look for releases
+            window = self._window(subject)
+        if window is not None and window.after < time:
+            window.release(time)
+            self._changed.add(subject)
+
+    def snapshot(self) -> Batch:
+        """What is to be written in one transaction, with all that follows from the envelopes counted so far."""
+        records = [(changelog.window_key(subject), self._encoded(subject)) for subject in self._changed]
+        for identity in self._changed_hosts:
+            host = self._hosts.get(identity)
+            records.append((changelog.host_key(*identity), changelog.encode(host) if host else None))
+        records.append((changelog.NEXT_OFFSET, changelog.encode(NextOffset(changelog.VERSION, self.next))))
+        batch = Batch(records, self._decisions, self._dead, self.next)
+        self._changed = set()
+        self._changed_hosts = set()
+        self._decisions = []
+        self._dead = []
+        return batch
+
+    def sweep(self, now: float, limit: int) -> None:
+        """Look at up to `limit` subjects: idle ones go, quiet ones become bytes. Raises BrokenChangelogError."""
+        if not self._to_sweep:
+            self.active_accounts = self._active_seen
+            self._active_seen = 0
+            self._to_sweep = [*self._windows, *self._raw]
+            self._sweep_hosts(now)
+        for subject in self._to_sweep[-limit:]:
+            self._sweep_subject(subject, now)
+        del self._to_sweep[-limit:]
+
+    def _restore(self, key: bytes, value: bytes, now: float) -> None:
+        kind, _, name = key.partition(b":")
+        if key == changelog.NEXT_OFFSET:
+            self.next = self.written = changelog.decode_next(value).offset
+        elif kind == b"s":
+            subject = name.decode()
+            head = windows.decode_head(value)
+            self._raw[subject] = value
+            self._opened(subject, head.newest, now)
+        elif kind == b"h":
+            host, _, epoch = name.decode().rpartition(":")
+            self._hosts[host, epoch] = changelog.decode_host(value)
+        else:
+            self._totals.foreign_keys += 1
+
+    def _opened(self, subject: str, newest: int, now: float) -> None:
+        if subjects.is_account(subject):
+            self.accounts += 1
+            if newest >= windows.bucket_of(now - ACTIVE_SECONDS):
+                self.active_accounts += 1
+
+    def _window(self, subject: str) -> Window | None:
+        """The window of a subject that was not touched yet, or None for a subject that has none here."""
+        raw = self._raw.pop(subject, None)
+        limits = self._judge.detector.limits(subject)
+        if raw is not None:
+            try:
+                window = windows.decode(raw, limits)
+            except ValueError as error:
+                raise BrokenChangelogError(f"window of {subject}: {error}") from error
+        elif subjects.partition(subject) != self.number:
+            return None
+        else:
+            window = Window(limits)
+            if subjects.is_account(subject):
+                self.accounts += 1
+                self.active_accounts += 1
+        released = self._judge.operators.released(subject)
+        if released > window.after:
+            window.release(released)
+        self._windows[subject] = window
+        return window
+
+    def _advance(self, identity: tuple[str, str], seq: int, newest: float, now: float) -> None:
+        """Move the record of a host's epoch."""
+        self._hosts[identity] = Host(changelog.VERSION, seq, min(newest, now + FUTURE_SECONDS))
+        self._changed_hosts.add(identity)
+        name, epoch = identity
+        former = self._epochs.get(name)
+        if former == epoch:
+            return
+        self._epochs[name] = epoch
+        if former is not None:
+            self._followed.add((name, former))
+        if identity in self._followed:
+            self._totals.alternating += 1
+
+    def _bury(self, offset: int, value: bytes | None, error: str) -> None:
+        origin = (topics.TALLIES, self.number, offset)
+        self._dead.append((dead_letters.key(origin), dead_letters.encode(origin, None, value, error, "streams")))
+        self._totals.dead += 1
+
+    def _encoded(self, subject: str) -> bytes | None:
+        window = self._windows.get(subject)
+        return window.encode() if window is not None else self._raw.get(subject)
+
+    def _sweep_subject(self, subject: str, now: float) -> None:
+        raw = self._raw.get(subject)
+        window = self._windows.get(subject)
+        try:
+            head = windows.decode_head(raw) if raw is not None else window.head() if window is not None else None
+        except ValueError as error:
+            raise BrokenChangelogError(f"window of {subject}: {error}") from error
+        if head is None:
+            return
+        if head.is_idle(now):
+            self._raw.pop(subject, None)
+            self._windows.pop(subject, None)
+            self._changed.add(subject)
+            self.accounts -= subjects.is_account(subject)
+            return
+        if subjects.is_account(subject) and head.newest >= windows.bucket_of(now - ACTIVE_SECONDS):
+            self._active_seen += 1
+        quiet = head.newest < windows.bucket_of(now - QUIET_SECONDS)
+        if window is not None and quiet and subject not in self._changed:
+            self._raw[subject] = window.encode()
+            del self._windows[subject]
+
+    def _sweep_hosts(self, now: float) -> None:
+        for identity, host in list(self._hosts.items()):
+            if host.newest < now - HOST_SECONDS:
+                del self._hosts[identity]
+                self._changed_hosts.add(identity)
+                self._followed.discard(identity)

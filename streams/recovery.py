@@ -1,0 +1,102 @@
+"""Recovery of one partition: fence, read the changelog to its end, find where counting goes on.
+
+The order matters: whoever owned the partition before is shut out first, so that nothing is written behind our back
+after we have read. All of it blocks: it runs in a thread for each partition.
+"""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.changelog import Changelog
+from streams.decide import Judge
+from streams.partition import BrokenChangelogError, Partition, Totals
+from weir import kafka, topics
+from weir.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Recovered:
+    partition: Partition
+    changelog: Changelog
+    kept: bool = False
+    """The state in memory was still right, the changelog was not read."""
+    broken: str = ""
+    """Why this partition cannot be counted; empty if it can."""
+    gap: int = 0
+    """Messages of weir.tallies that were deleted before they were counted."""
+    recreated: bool = False
+    """The stored offset lay past the end of weir.tallies."""
+
+
+def recover(
+    settings: Settings, number: int, judge: Judge, totals: Totals, former: tuple[Partition, Changelog] | None
+) -> Recovered:
+    """Take over partition `number`; `former` is what we held before a rebalance. Raises KafkaException."""
+    changelog = Changelog(settings, number)
+    changelog.fence()
+    consumer = Consumer(kafka.reader(settings.kafka) | {"queued.min.messages": 200_000, "fetch.wait.max.ms": 20})
+    try:
+        consumer.list_topics(topics.WINDOWS, timeout=30)  # once connected, an assignment takes no half second
+        recovered = _kept(consumer, changelog, former) if former else None
+        if recovered is None:
+            recovered = Recovered(Partition(number, judge, totals), changelog)
+            try:
+                records, changelog.end = _read(consumer, number)
+                recovered.partition.restore(records, time.time())
+            except BrokenChangelogError as error:
+                recovered.broken = str(error)
+                return recovered
+        _place(consumer, recovered)
+        return recovered
+    finally:
+        consumer.close()
+
+
+def _kept(consumer: Consumer, changelog: Changelog, former: tuple[Partition, Changelog]) -> Recovered | None:
+    """What we held, if nobody has written to the changelog since: its end is where our last transaction ended."""
+    partition, ours = former
+    if not partition.is_written:
+        return None
+    _, end = consumer.get_watermark_offsets(TopicPartition(topics.WINDOWS, partition.number), timeout=30)
+    if end != ours.end:
+        return None
+    changelog.end = end
+    return Recovered(partition, changelog, kept=True)
+
+
+def _read(consumer: Consumer, number: int) -> tuple[dict[bytes, bytes], int]:
+    """The newest value of each key, and the changelog's end."""
+    records: dict[bytes, bytes] = {}
+    consumer.assign([TopicPartition(topics.WINDOWS, number, OFFSET_BEGINNING)])
+    while True:
+        for message in consumer.consume(5000, 0.05):
+            error = message.error()
+            if error is None:
+                key, value = message.key(), message.value()
+                if value is None:
+                    records.pop(key or b"", None)
+                else:
+                    records[key or b""] = value
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return records, message.offset() or 0
+            else:
+                raise KafkaException(error)
+
+
+def _place(consumer: Consumer, recovered: Recovered) -> None:
+    """Compare the stored offset with what weir.tallies holds."""
+    partition = recovered.partition
+    low, high = consumer.get_watermark_offsets(TopicPartition(topics.TALLIES, partition.number), timeout=30)
+    stored = partition.next
+    if stored > high:
+        recovered.recreated = True
+    elif stored >= low:
+        return
+    elif stored > 0:
+        recovered.gap = low - stored
+    partition.next = partition.written = low

@@ -1,0 +1,316 @@
+"""Windows: how much a subject sent in each five seconds of the last two hours, and the sums of its minute and its hour.
+
+Invariants
+- Mail goes into the bucket of its own time, so sums and sets are the same in whatever order it comes: a bucket at least
+  RING older than the newest is left out, whenever it arrives.
+- A window ends with a bucket: the minute is that bucket and the 11 before it, the hour it and the 719 before it. The
+  ring holds the hour and one hour more, for mail that comes late.
+- What was before the subject's newest release (`after`) is forgotten and never counted again.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+VERSION = 1
+BUCKET_SECONDS = 5
+MINUTE = 60 // BUCKET_SECONDS
+HOUR = 3600 // BUCKET_SECONDS
+RING = 2 * HOUR
+KEPT = 32
+"""Hosts and subjects beside that are kept as evidence: the newest, ties by name."""
+
+
+def bucket_of(time: float) -> int:
+    """The bucket that holds a time in Unix seconds."""
+    return int(time) // BUCKET_SECONDS
+
+
+class Limits(NamedTuple):
+    """What a subject may send; more is too much."""
+
+    minute_messages: float
+    minute_recipients: float
+    hour_messages: float
+    hour_recipients: float
+
+
+class Sums(NamedTuple):
+    """Sums of the windows that end with one bucket."""
+
+    bucket: int
+    minute_messages: int
+    minute_recipients: int
+    hour_messages: int
+    hour_recipients: int
+
+
+class Record(msgspec.Struct, array_like=True, gc=False):
+    """A window as the changelog holds it; the first three fields are its `Head`. New fields go to the end."""
+
+    version: int
+    newest: int
+    until: int
+    buckets: list[int]
+    messages: list[int]
+    recipients: list[int]
+    hosts: dict[str, int]
+    beside: dict[str, int]
+    after: float
+    floor: int
+    since: int
+    change: int
+    why_shadow: str
+
+
+class Head(msgspec.Struct, array_like=True, gc=False):
+    """The beginning of a `Record`: enough to know whether it is idle."""
+
+    version: int
+    newest: int
+    until: int
+
+    def is_idle(self, now: float) -> bool:
+        """Whether the newest bucket has left the ring and no block of the subject lasts."""
+        return self.newest <= bucket_of(now) - RING and self.until <= now
+
+
+_encoder = msgspec.msgpack.Encoder()
+_record_decoder = msgspec.msgpack.Decoder(Record)
+_head_decoder = msgspec.msgpack.Decoder(Head)
+
+
+class _Span:
+    """The running sum of the window that ends with the newest bucket; `start` is the index of its oldest bucket."""
+
+    __slots__ = ("length", "messages", "recipients", "start")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.start = 0
+        self.messages = 0
+        self.recipients = 0
+
+
+class Window:
+    """The state of one subject."""
+
+    __slots__ = (
+        "after",
+        "beside",
+        "buckets",
+        "change",
+        "floor",
+        "hosts",
+        "hour",
+        "limits",
+        "messages",
+        "minute",
+        "recipients",
+        "since",
+        "until",
+        "why_shadow",
+    )
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.buckets: list[int] = []
+        """Buckets with mail, rising; `messages` and `recipients` lie beside them."""
+        self.messages: list[int] = []
+        self.recipients: list[int] = []
+        self.hosts: dict[str, int] = {}
+        """Mail host → the newest bucket that it was seen in; so for `beside`."""
+        self.beside: dict[str, int] = {}
+        self.after = 0.0
+        """Time of the newest release."""
+        self.floor = 0
+        """End of the block before the present one: what lies before it starts no block."""
+        self.since = 0
+        """The present or last block, in force while since <= time < until; Unix seconds."""
+        self.until = 0
+        self.change = 0
+        self.why_shadow = ""
+        self.minute = _Span(MINUTE)
+        self.hour = _Span(HOUR)
+        self.limits = limits
+        """None: never judged."""
+
+    @property
+    def newest(self) -> int:
+        return self.buckets[-1] if self.buckets else 0
+
+    def head(self) -> Head:
+        return Head(VERSION, self.newest, self.until)
+
+    def count(self, bucket: int, messages: int, recipients: int, host: str, beside: str) -> int:
+        """Count mail in its bucket; returns the bucket's index, or -1 if it is too old to count."""
+        buckets = self.buckets
+        if not buckets or bucket > buckets[-1]:
+            if bucket * BUCKET_SECONDS < self.after:
+                return -1
+            self._open(bucket)
+        elif bucket < buckets[-1]:
+            return self._count_late(bucket, messages, recipients, host, beside)
+        self.messages[-1] += messages
+        self.recipients[-1] += recipients
+        minute = self.minute
+        minute.messages += messages
+        minute.recipients += recipients
+        hour = self.hour
+        hour.messages += messages
+        hour.recipients += recipients
+        self.hosts[host] = bucket
+        if beside:
+            self.beside[beside] = bucket
+        return len(buckets) - 1
+
+    def may_cross(self, index: int) -> bool:
+        """Whether mail just counted in the bucket at `index` can begin, move or change a block: it came late, or the
+        newest windows hold more than they may and no block covers them (or one that is a shadow)."""
+        limits, minute, hour = self.limits, self.minute, self.hour
+        if limits is None:
+            return False
+        if index < len(self.buckets) - 1:
+            return True
+        return (
+            minute.messages > limits.minute_messages
+            or minute.recipients > limits.minute_recipients
+            or hour.messages > limits.hour_messages
+            or hour.recipients > limits.hour_recipients
+        ) and (self.buckets[-1] * BUCKET_SECONDS >= self.until or self.why_shadow != "")
+
+    def sums_from(self, index: int) -> Iterator[Sums]:
+        """Sums of the windows that end with the bucket at `index`, and with each later one that holds mail."""
+        buckets, messages, recipients = self.buckets, self.messages, self.recipients
+        spans = (_Span(MINUTE), _Span(HOUR))
+        for span in spans:
+            span.start = bisect_right(buckets, buckets[index] - span.length)
+            span.messages = sum(messages[span.start : index])
+            span.recipients = sum(recipients[span.start : index])
+        minute, hour = spans
+        for end in range(index, len(buckets)):
+            for span in spans:
+                self._move(span, buckets[end])
+                span.messages += messages[end]
+                span.recipients += recipients[end]
+            yield Sums(buckets[end], minute.messages, minute.recipients, hour.messages, hour.recipients)
+
+    def release(self, time: float) -> None:
+        """Forget all buckets that begin before `time`, and the block that followed from them."""
+        self.after = time
+        first = bisect_left(self.buckets, time / BUCKET_SECONDS)
+        self._drop(first)
+        self.floor = self.since = self.until = self.change = 0
+        self.why_shadow = ""
+        self._refresh()
+
+    def seen(self, values: dict[str, int], since_bucket: int) -> list[str]:
+        """The newest of `hosts` or `beside` that were seen in a bucket or later, by name, at most KEPT."""
+        return sorted(value for value, bucket in newest(values).items() if bucket >= since_bucket)
+
+    def encode(self) -> bytes:
+        """The record of the changelog."""
+        self.hosts = newest(self.hosts)
+        self.beside = newest(self.beside)
+        return _encoder.encode(
+            (
+                VERSION,
+                self.newest,
+                self.until,
+                self.buckets,
+                self.messages,
+                self.recipients,
+                self.hosts,
+                self.beside,
+                self.after,
+                self.floor,
+                self.since,
+                self.change,
+                self.why_shadow,
+            )
+        )
+
+    def _open(self, bucket: int) -> None:
+        """Begin a bucket newer than all; what leaves the windows or the ring by that goes."""
+        self._move(self.minute, bucket)
+        self._move(self.hour, bucket)
+        oldest = bucket - RING
+        if self.buckets and self.buckets[0] <= oldest:
+            self._drop(bisect_right(self.buckets, oldest))
+        self.buckets.append(bucket)
+        self.messages.append(0)
+        self.recipients.append(0)
+
+    def _move(self, span: _Span, bucket: int) -> None:
+        """Take out of a sum what is not in the window that ends with `bucket`."""
+        buckets, start = self.buckets, span.start
+        oldest = bucket - span.length
+        while start < len(buckets) and buckets[start] <= oldest:
+            span.messages -= self.messages[start]
+            span.recipients -= self.recipients[start]
+            start += 1
+        span.start = start
+
+    def _drop(self, number: int) -> None:
+        """Drop the oldest buckets, which are in no window any more."""
+        del self.buckets[:number], self.messages[:number], self.recipients[:number]
+        self.minute.start -= number
+        self.hour.start -= number
+
+    def _count_late(self, bucket: int, messages: int, recipients: int, host: str, beside: str) -> int:
+        if bucket <= self.buckets[-1] - RING or bucket * BUCKET_SECONDS < self.after:
+            return -1
+        index = bisect_left(self.buckets, bucket)
+        if self.buckets[index] != bucket:
+            self.buckets.insert(index, bucket)
+            self.messages.insert(index, 0)
+            self.recipients.insert(index, 0)
+        self.messages[index] += messages
+        self.recipients[index] += recipients
+        self.hosts[host] = max(bucket, self.hosts.get(host, 0))
+        if beside:
+            self.beside[beside] = max(bucket, self.beside.get(beside, 0))
+        self._refresh()
+        return index
+
+    def _refresh(self) -> None:
+        """Reckon the running sums anew."""
+        for span in (self.minute, self.hour):
+            span.start = bisect_right(self.buckets, self.newest - span.length)
+            span.messages = sum(self.messages[span.start :])
+            span.recipients = sum(self.recipients[span.start :])
+
+
+def newest(values: dict[str, int]) -> dict[str, int]:
+    """The KEPT newest of name → bucket."""
+    if len(values) <= KEPT:
+        return values
+    ranked = sorted(values.items(), key=lambda item: (item[1], item[0]), reverse=True)
+    return dict(ranked[:KEPT])
+
+
+def decode(value: bytes, limits: Limits | None = None) -> Window:
+    """The window of a record. Raises ValueError for what is none of a version that we know."""
+    record = _record_decoder.decode(value)
+    if record.version != VERSION:
+        raise ValueError(f"expected a window of version {VERSION}, got {record.version}")
+    buckets = record.buckets
+    if not (len(buckets) == len(record.messages) == len(record.recipients)):
+        raise ValueError("expected as many messages and recipients as buckets")
+    window = Window(limits)
+    window.buckets, window.messages, window.recipients = buckets, record.messages, record.recipients
+    window.hosts, window.beside = record.hosts, record.beside
+    window.after, window.floor = record.after, record.floor
+    window.since, window.until = record.since, record.until
+    window.change, window.why_shadow = record.change, record.why_shadow
+    window._refresh()
+    return window
+
+
+def decode_head(value: bytes) -> Head:
+    """The head of a record only. Raises ValueError for what is none of a version that we know."""
+    head = _head_decoder.decode(value)
+    if head.version != VERSION:
+        raise ValueError(f"expected a window of version {VERSION}, got {head.version}")
+    return head
