@@ -35,7 +35,7 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     host: str = ""
     """Name of this mail host in events and evidence, unique in the fleet; empty: the system's host name."""
-    listen: list[str] = ["unix:/run/weir/policy.sock", "127.0.0.1:10040"]
+    listen: list[str] = msgspec.field(default_factory=lambda: ["unix:/run/weir/policy.sock", "127.0.0.1:10040"])
     """Where Postfix asks: `unix:PATH` or `HOST:PORT`. Sockets that systemd hands over come first."""
     socket_mode: str = "0666"
     """Mode of a unix socket, octal: Postfix's smtpd must be able to connect."""
@@ -116,15 +116,17 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     default_realm: str = ""
     """Added to a login name without @, as Postfix's smtpd_sasl_local_domain would."""
-    trusted: list[str] = [
-        "127.0.0.0/8",
-        "::1/128",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "fc00::/7",
-        "fe80::/10",
-    ]
+    trusted: list[str] = msgspec.field(
+        default_factory=lambda: [
+            "127.0.0.0/8",
+            "::1/128",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "fc00::/7",
+            "fe80::/10",
+        ]
+    )
     """Networks that detectors never block: the fleet's own relays and webmail belong here."""
     kafka: Kafka = msgspec.field(default_factory=Kafka)
     agent: Agent = msgspec.field(default_factory=Agent)

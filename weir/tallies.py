@@ -2,7 +2,10 @@
 
 Invariants: `tallies` is a pure function without settings: whatever the agent had to find out stands in the event. An
 event gives at most one tally for each subject, all with the event's seq. Times are by the broker's clock (offset off).
+Numbers out of range are refused when a tally is decoded, so sums of them stay within 64 bits.
 """
+
+from typing import Annotated
 
 import msgspec
 
@@ -10,20 +13,23 @@ from weir import subjects
 from weir.events import Event, Heartbeat, Request
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+
+
 class Tally(msgspec.Struct, omit_defaults=True, gc=False):
     """One line of an envelope on weir.tallies; host and epoch stand in the envelope's head."""
 
-    seq: int
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
     subject: str
     time: float
     """Unix time of the event, seconds, by the broker's clock."""
-    messages: int = 0
+    messages: Count = 0
     """Accepted; so are `recipients` and `bytes`."""
-    recipients: int = 0
-    bytes: int = 0
-    attempted_messages: int = 0
+    recipients: Count = 0
+    bytes: Count = 0
+    attempted_messages: Count = 0
     """Asked for, whatever the reply was."""
-    attempted_recipients: int = 0
+    attempted_recipients: Count = 0
     beside: str = ""
     """The subject that was seen beside this one: the client of an account, the account of a client."""
 

@@ -1,0 +1,1 @@
+"""Tests of what every part shares, and of the `weir` command."""

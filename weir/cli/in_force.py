@@ -1,0 +1,124 @@
+"""What is in force: detectors' decisions and operators' words, read together.
+
+Invariants: a record that makes no sense changes nothing and is counted; the order of judgement is the agents': an
+expired decision first of all, then a shadow, a release that it did not know, an allow.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from weir import decisions, topics
+from weir.cli.broker import Connection, Message
+from weir.cli.output import many
+from weir.decisions import Decision, Evidence
+from weir.operators import Operators, Word
+from weir.subjects import is_account, value
+
+State = Literal["in force", "shadow", "allowed", "released", "expired"]
+
+MOST_BESIDE = 32
+"""Evidence holds no more hosts and subjects than this."""
+_HOSTS_SHOWN = 8
+
+
+class Picture:
+    """Decisions and operators' words, as read from their topics."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[bytes, Decision] = {}
+        self.operators = Operators()
+        self.not_understood = 0
+
+    def read(self, connection: Connection, topic: str, partition: int | None = None) -> None:
+        """Take in weir.decisions or weir.operators, or one partition, to its end. Raises CommandError."""
+        for message in connection.read(topic, partition):
+            self.apply(message)
+
+    def apply(self, message: Message) -> None:
+        """Take in one record of weir.decisions or weir.operators."""
+        try:
+            if message.topic == topics.OPERATORS:
+                self.operators.apply(message.key, message.value, message.time)
+            else:
+                self._decide(message)
+        except ValueError:
+            self.not_understood += 1
+
+    def _decide(self, message: Message) -> None:
+        decisions.split_key(message.key)
+        if message.value is None:
+            self.decisions.pop(message.key, None)
+            return
+        decision = decisions.decoder.decode(message.value)
+        if decision.version != decisions.VERSION or decisions.key(decision.cause, decision.subject) != message.key:
+            raise ValueError("expected a decision of our version that agrees with its key")
+        self.decisions[message.key] = decision
+
+    def state(self, decision: Decision, now: float) -> State:
+        """What has become of a decision."""
+        if now >= decision.until:
+            return "expired"
+        if decision.shadow:
+            return "shadow"
+        if self.operators.released(decision.subject) > decision.after:
+            return "released"
+        return "allowed" if self.operators.allow(decision.subject, now) else "in force"
+
+    def word_state(self, word: Word, now: float) -> State:
+        """What has become of an operator's word, the newest of its kind on that subject."""
+        if word.word == "release":
+            return "released"
+        if word.word == "pause":
+            return "in force"
+        if now >= word.until:
+            return "expired"
+        return "released" if word.word == "block" and self.operators.block(word.subject, now) is None else "in force"
+
+    def words(self) -> list[tuple[Word, float]]:
+        """All words with their times, oldest first."""
+        known = [*self.operators.standing.values(), *self.operators.releases.values()]
+        return sorted(known, key=lambda pair: pair[1])
+
+    def ended_by_release(self, subject: str, now: float) -> list[Decision | Word]:
+        """What a release of this subject would end now."""
+        ended: list[Decision | Word] = [
+            decision
+            for decision in self.decisions.values()
+            if decision.subject == subject and self.state(decision, now) in ("in force", "allowed")
+        ]
+        block = self.operators.block(subject, now)
+        return [*ended, block] if block else ended
+
+
+def why(decision: Decision) -> str:
+    """The evidence in words.
+
+    >>> evidence = Evidence("messages", 61, 60, 60, 0.0, ["mx1", "mx2"], ["client_address:192.0.2.7"])
+    >>> why(Decision(1, "0" * 12, "sasl_username:a@example.org", "burst", "521", evidence, 0.0, 0.0))
+    '61 messages in 60 s, threshold 60, on mx1 mx2, from 192.0.2.7'
+    """
+    evidence = decision.evidence
+    parts = [f"{evidence.count} {evidence.counter} in {evidence.seconds} s, threshold {evidence.threshold}"]
+    if evidence.hosts:
+        more = len(evidence.hosts) - _HOSTS_SHOWN
+        parts.append("on " + " ".join(evidence.hosts[:_HOSTS_SHOWN]) + (f" and {more} more" if more > 0 else ""))
+    if evidence.beside:
+        preposition, noun = ("from", "client") if is_account(decision.subject) else ("by", "account")
+        parts.append(f"{preposition} {_beside(evidence, noun)}")
+    if decision.shadow:
+        parts.append(f"shadow: {decision.why_shadow or 'detector'}")
+    return ", ".join(parts)
+
+
+def _beside(evidence: Evidence, noun: str) -> str:
+    count = len(evidence.beside)
+    if count == 1:
+        return value(evidence.beside[0]) or evidence.beside[0]
+    return f"{many(count, noun)} or more" if count >= MOST_BESIDE else many(count, noun)
+
+
+def record(one: msgspec.Struct, **more: object) -> dict[str, object]:
+    """One decision or word for JSON: what it holds, and what we know beside it."""
+    found: dict[str, object] = msgspec.to_builtins(one)
+    return more | found
