@@ -33,7 +33,7 @@ class TallyLoad:
         )
 
     def preload(self, number: int, envelope: int, accounts: int) -> None:
-        """Write `number` tallies of one message each in envelopes of that size, the hosts in turn; return when acked."""
+        """Write `number` tallies of one message each in envelopes of that size, the hosts in turn."""
         by_partition: dict[int, list[str]] = {}
         for subject in map(account, range(accounts)):
             by_partition.setdefault(subjects.partition(subject), []).append(subject)

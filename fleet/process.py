@@ -35,12 +35,15 @@ _forks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forks")
 def run_directory(prefix: str = "weir-", keep: bool = False) -> Iterator[Path]:
     """Yield a short-named folder under /tmp that every user may enter (0711), as Postfix and Dovecot need.
 
-    It is removed at the end, unless `keep` is set or the block raised: then its path is told on stderr.
+    It is removed at the end, on Ctrl-C too, unless `keep` is set or the block failed: then its path is told on stderr.
     """
     directory = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     directory.chmod(0o711)
     try:
         yield directory
+    except KeyboardInterrupt:
+        shutil.rmtree(directory)
+        raise
     except BaseException:
         print(f"the run failed; its files and logs are kept in {directory}", file=sys.stderr)
         raise

@@ -130,7 +130,7 @@ def release(console: Console, demo: Demo, traffic: Traffic, figures: Figures) ->
     """Release the account as the abuse desk would, and see that it sends again, on every host."""
     console.print(f"\n$ weir release {VICTIM} --reason 'password changed'")
     released = time.monotonic()
-    console.print(demo.weir("release", VICTIM, "--reason", "password changed").strip())
+    console.out(demo.weir("release", VICTIM, "--reason", "password changed").strip(), highlight=False)
     client = "127.0.40.30"
     for host in demo.hosts:
 
@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupted)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     began = time.monotonic()
     try:
         figures = run(console, options.fast)

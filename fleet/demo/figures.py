@@ -4,6 +4,7 @@ Postfix's own mail logs and the clients' ledger are the truth; events, decisions
 """
 
 import contextlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -54,6 +55,12 @@ def counted(events: Sequence[tuple[str, Event]]) -> Counter[tuple[str, str]]:
     )
 
 
+def busiest_minute(times: Sequence[float]) -> int:
+    """The most of these times that lie within 60 s."""
+    ranked = sorted(times)
+    return max((bisect_right(ranked, time + 60) - index for index, time in enumerate(ranked)), default=0)
+
+
 def read_until_equal(bootstrap: str, hosts: Sequence[PostfixHost], timeout: float = 15.0) -> list[tuple[str, Event]]:
     """All events with their hosts, once they are as many as Postfix logged (or as they are when time is up)."""
     events: list[tuple[str, Event]] = []
@@ -96,7 +103,7 @@ def attack_figures(
     refused_events = {
         event.sasl_username for _, event in events if isinstance(event, Request) and not is_accepted(event.action)
     } - {VICTIM}
-    newsletter = sum(count for (account, _), count in by_log.items() if account == NEWSLETTER)
+    newsletter = busiest_minute([sent.time for sent in ledger.entries if sent.account == NEWSLETTER])
     differing = {key: (by_log[key], by_event[key]) for key in by_log | by_event if by_log[key] != by_event[key]}
     checks = [
         Check("the stolen login was accepted at first", all(by_log[VICTIM, host.name] for host in hosts), ""),
@@ -115,9 +122,9 @@ def attack_figures(
             ", ".join([*refused_others, *refused_events]) or "none",
         ),
         Check(
-            f"the newsletter sent more than 60 messages a minute and went on ({newsletter})",
+            "the newsletter sent more than others may, and was not blocked",
             newsletter > 60,
-            str(newsletter),
+            f"{newsletter} messages in its busiest minute",
         ),
         Check(
             "accepted END-OF-MESSAGE events = messages in the mail logs, for each account and host",
