@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -64,10 +63,19 @@ class Kafka:
         port: int | None = None,
         heap: str = "512m",
         jvm_options: tuple[str, ...] = (),
+        user: tuple[str, str] | None = None,
     ) -> None:
-        """`directory` is made if missing; `port` defaults to a free one; `heap` as in -Xmx."""
+        """`directory` is made if missing; `port` defaults to a free one; `heap` as in -Xmx.
+
+        With `user`, a name and password, a second listener takes SASL_SSL with SCRAM-SHA-512 at `secure_bootstrap`;
+        its certificate is `certificate`.
+        """
         self.port = port or free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
+        self.certificate = directory / "certificate.pem"
+        self._user = user
+        self._secure_port = free_port() if user else 0
+        self.secure_bootstrap = f"127.0.0.1:{self._secure_port}"
         self._directory = directory
         self._libs = libs or default_libs()
         self._controller_port = free_port()
@@ -175,11 +183,15 @@ class Kafka:
         self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         (self._directory / "log4j2.properties").write_text(LOG4J)
         settings = _settings(self.port, self._controller_port, self._directory / "data")
+        arguments: list[str | Path] = ["format", "-t", CLUSTER_ID, "-c", self._properties]
+        if self._user:
+            settings |= _secure_settings(settings, self._secure_port, self._directory)
+            arguments += ["--add-scram", "SCRAM-SHA-512=[name={},password={}]".format(*self._user)]
         self._properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         format_log = self._directory / "format.log"
         with format_log.open("wb") as log:
             done = subprocess.run(
-                self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", self._properties),
+                self._java("kafka.tools.StorageTool", *arguments),
                 stdout=log,
                 stderr=log,
                 check=False,
@@ -188,7 +200,7 @@ class Kafka:
             raise RuntimeError(f"Kafka's folder could not be formatted:\n{tail(format_log)}")
 
 
-def _settings(port: int, controller_port: int, data: Path) -> Mapping[str, object]:
+def _settings(port: int, controller_port: int, data: Path) -> dict[str, object]:
     return {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -218,6 +230,27 @@ def _settings(port: int, controller_port: int, data: Path) -> Mapping[str, objec
         "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
         "log.retention.check.interval.ms": 10_000,
         "log.segment.delete.delay.ms": 1000,
+    }
+
+
+def _secure_settings(plain: dict[str, object], port: int, directory: Path) -> dict[str, object]:
+    """A second listener with TLS and SCRAM; makes its key and self-signed certificate."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    request += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(request, check=True, capture_output=True)
+    keystore = directory / "keystore.pem"
+    keystore.write_text(key.read_text() + certificate.read_text())
+    return {
+        "listeners": f"{plain['listeners']},SASL_SSL://127.0.0.1:{port}",
+        "advertised.listeners": f"{plain['advertised.listeners']},SASL_SSL://127.0.0.1:{port}",
+        "listener.security.protocol.map": f"{plain['listener.security.protocol.map']},SASL_SSL:SASL_SSL",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": keystore,
     }
 
 
