@@ -24,6 +24,7 @@ _CLIENT_ADDRESS = "client_address:"
 _HEARTBEAT = "heartbeat:"
 
 
+@lru_cache(maxsize=8192)
 def sasl_username(name: str, default_realm: str = "") -> str:
     """The subject of an account, or "" for a request without a login."""
     if not name:

@@ -12,7 +12,6 @@ import msgspec
 from weir import subjects
 from weir.events import Event, Heartbeat, Request
 
-
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
 

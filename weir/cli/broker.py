@@ -5,7 +5,7 @@ code that fits; whoever reads to the end has seen every committed record that wa
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -46,6 +46,15 @@ _EXIT_CODES = {
 }
 
 
+class Start(NamedTuple):
+    """Where to read a topic from."""
+
+    topic: str
+    offset: int = OFFSET_BEGINNING
+    partition: int | None = None
+    """This one only."""
+
+
 class Message(NamedTuple):
     topic: str
     key: bytes
@@ -68,22 +77,23 @@ class Connection:
         made: AdminClient = self._made(AdminClient, kafka.client(self._settings))
         return made
 
-    def read(self, topic: str, partition: int | None = None) -> Iterator[Message]:
-        """All records of a topic, or of one partition of it, to its end. Raises CommandError."""
-        for message in self.follow({topic: OFFSET_BEGINNING}, partition):
+    def read(self, *starts: Start) -> Iterator[Message]:
+        """All records from there to the end. Raises CommandError."""
+        for message in self.follow(*starts):
             if message is None:
                 return
             yield message
 
-    def follow(self, starts: Mapping[str, int], partition: int | None = None) -> Iterator[Message | None]:
-        """Records of topics from these offsets on, without end; None once, where what was there is read.
+    def follow(self, *starts: Start) -> Iterator[Message | None]:
+        """Records from there on, without end; None once, where what was there is read.
 
         Raises CommandError; after the None it waits for a broker that is away, however long.
         """
         consumer = self._made(Consumer, kafka.reader(self._settings))
         try:
-            consumer.assign(self._assignment(consumer, starts, partition))
-            yield from self._records(consumer, len(consumer.assignment()))
+            assignment = list(self._assignment(consumer, starts))
+            consumer.assign(assignment)
+            yield from self._records(consumer, len(assignment))
         except KafkaException as error:
             raise self._failure(error.args[0], consumer) from None
         finally:
@@ -99,6 +109,7 @@ class Connection:
             "acks": "all",
             "enable.idempotence": True,
             "message.timeout.ms": int(PATIENCE * 1000),
+            "topic.metadata.propagation.max.ms": 1000,  # a topic that is missing is soon known to be
         }
         producer = self._made(Producer, kafka.client(self._settings) | safely)
         producer.produce(
@@ -135,22 +146,22 @@ class Connection:
 
     def _failure(self, error: KafkaError, client: Any) -> CommandError:
         code = _EXIT_CODES.get(error.code(), REFUSED)
+        if code == NOT_DONE:
+            return CommandError(f"Kafka at {self.servers}: {error.str()}: weir topics create", code)
         if code != UNREACHABLE:
             return CommandError(f"Kafka at {self.servers}: {error.str()}", code)
         client.poll(0)  # hears the reasons that wait
         reason = f" ({self._said})" if self._said else ""
         return CommandError(f"Kafka at {self.servers} gave no answer within {PATIENCE:g} s{reason}", UNREACHABLE)
 
-    def _assignment(self, consumer: Consumer, starts: Mapping[str, int], partition: int | None) -> list[TopicPartition]:
+    def _assignment(self, consumer: Consumer, starts: Iterable[Start]) -> Iterator[TopicPartition]:
         there = consumer.list_topics(timeout=PATIENCE).topics
-        if missing := [name for name in starts if name not in there]:
+        if missing := [start.topic for start in starts if start.topic not in there]:
             raise CommandError(f"no topic {', '.join(missing)}: weir topics create")
-        return [
-            TopicPartition(name, number, offset)
-            for name, offset in starts.items()
-            for number in sorted(there[name].partitions)
-            if partition in (None, number)
-        ]
+        for start in starts:
+            for number in there[start.topic].partitions:
+                if start.partition in (None, number):
+                    yield TopicPartition(start.topic, number, start.offset)
 
     def _records(self, consumer: Consumer, unread: int) -> Iterator[Message | None]:
         """`unread` partitions are not read to their end."""

@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
 import typer
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
+from confluent_kafka import OFFSET_END
 
-from weir import operators, topics
+from weir import operators, subjects, topics
 from weir.cli import in_force, options, output
-from weir.cli.broker import Connection, Message
+from weir.cli.broker import Connection, Message, Start
 from weir.cli.in_force import Picture, State
 from weir.cli.output import NOT_DONE, many
 from weir.decisions import Decision
 from weir.operators import EVERYTHING, Word
-from weir.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Who is blocked or allowed, why, by whom and until when.")
 
 HEADINGS = ["State", "Subject", "By", "Why", "Since", "Until"]
+IDENTITY = "[0-9a-f]{12}"
+MOST_ROWS = 500
+"""Nobody reads more of a table, and drawing it takes longer than reading Kafka."""
 STYLES = {"in force": "", "shadow": "yellow", "allowed": "dim", "released": "dim", "expired": "dim"}
 
 
@@ -49,21 +51,29 @@ def list_(
     Exit code 1 if a subject or an id is given and nothing is found.
     """
     settings = options.settings(context)
+    canonical = options.subject(subject, settings) if subject else ""
+    # What is said about one subject lies in one partition; an id may be anywhere.
+    narrow = subjects.partition(canonical) if subject and not re.fullmatch(IDENTITY, subject) else None
     picture = Picture()
-    connection = Connection(settings)
-    picture.read(connection, topics.OPERATORS)
-    picture.read(connection, topics.DECISIONS)
+    picture.read(Connection(settings), Start(topics.OPERATORS), Start(topics.DECISIONS, partition=narrow))
     now = time.time()
-    known = [one for one in entries(picture, now) if not subject or _is_meant(one, subject, settings)]
+    known = [
+        one
+        for one in sorted(entries(picture, now), key=lambda one: one.since)
+        if not subject or one.record.subject == canonical or one.record.id == subject
+    ]
     shown = [one for one in known if everything or one.stands or one.record.id == subject]
     if as_json:
         output.document([_record(one) for one in shown])
     elif shown:
-        output.table(HEADINGS, [_row(one, now) for one in shown], [STYLES[one.state] for one in shown])
+        newest = shown[-MOST_ROWS:]
+        output.table(HEADINGS, [_row(one, now) for one in newest], [STYLES[one.state] for one in newest])
+        if len(newest) < len(shown):
+            output.tell(f"the newest {MOST_ROWS} of {len(shown)}; --json prints all")
     if picture.not_understood:
         output.tell(f"left out: {many(picture.not_understood, 'record')} that could not be understood")
-    over = f" ({len(known)} over: --all)" if known else ""
     if not shown:
+        over = f" ({len(known)} over: --all)" if known else ""
         output.tell(f"nothing is in force{f' on {subject}' if subject else ''}{over}")
     if subject and not shown:
         raise typer.Exit(NOT_DONE)
@@ -73,11 +83,10 @@ def list_(
 def watch(context: typer.Context, as_json: options.Json = False) -> None:
     """Show decisions and operators' words as they come, until Ctrl-C."""
     connection = Connection(options.settings(context))
-    starts = {topics.OPERATORS: OFFSET_BEGINNING, topics.DECISIONS: OFFSET_END}
     picture = Picture()
     live = False
     try:
-        for message in connection.follow(starts):
+        for message in connection.follow(Start(topics.OPERATORS), Start(topics.DECISIONS, OFFSET_END)):
             if message is None:
                 live = True
                 output.tell("watching; Ctrl-C ends it")
@@ -90,17 +99,11 @@ def watch(context: typer.Context, as_json: options.Json = False) -> None:
 
 
 def entries(picture: Picture, now: float) -> Iterator[Entry]:
-    """All that is known, operators' words first, then decisions, oldest first."""
+    """All that is known and what has become of it."""
     for word, since in picture.words():
         yield Entry(picture.word_state(word, now), since, word)
-    for decision in sorted(picture.decisions.values(), key=lambda one: one.since):
+    for decision in picture.decisions.values():
         yield Entry(picture.state(decision, now), decision.since, decision)
-
-
-def _is_meant(entry: Entry, text: str, settings: Settings) -> bool:
-    if re.fullmatch("[0-9a-f]{12}", text) and entry.record.id == text:
-        return True
-    return entry.record.subject == options.subject(text, settings)
 
 
 def _record(entry: Entry) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from weir import decisions, topics
-from weir.cli.broker import Connection, Message
+from weir.cli.broker import Connection, Message, Start
 from weir.cli.output import many
 from weir.decisions import Decision, Evidence
 from weir.operators import Operators, Word
@@ -30,9 +30,9 @@ class Picture:
         self.operators = Operators()
         self.not_understood = 0
 
-    def read(self, connection: Connection, topic: str, partition: int | None = None) -> None:
-        """Take in weir.decisions or weir.operators, or one partition, to its end. Raises CommandError."""
-        for message in connection.read(topic, partition):
+    def read(self, connection: Connection, *starts: Start) -> None:
+        """Take in weir.decisions, weir.operators or both, to the end. Raises CommandError."""
+        for message in connection.read(*starts):
             self.apply(message)
 
     def apply(self, message: Message) -> None:
@@ -76,9 +76,8 @@ class Picture:
         return "released" if word.word == "block" and self.operators.block(word.subject, now) is None else "in force"
 
     def words(self) -> list[tuple[Word, float]]:
-        """All words with their times, oldest first."""
-        known = [*self.operators.standing.values(), *self.operators.releases.values()]
-        return sorted(known, key=lambda pair: pair[1])
+        """All words with their times."""
+        return [*self.operators.standing.values(), *self.operators.releases.values()]
 
     def ended_by_release(self, subject: str, now: float) -> list[Decision | Word]:
         """What a release of this subject would end now."""

@@ -15,7 +15,7 @@ import typer
 
 from weir import decisions, operators, subjects, topics
 from weir.cli import durations, in_force, options, output
-from weir.cli.broker import Connection
+from weir.cli.broker import Connection, Start
 from weir.decisions import Decision
 from weir.operators import EVERYTHING, Word
 from weir.settings_checks import text_of_reply
@@ -58,8 +58,8 @@ def release(
     canonical = options.subject(subject, settings)
     connection = Connection(settings)
     picture = in_force.Picture()
-    picture.read(connection, topics.OPERATORS)
-    picture.read(connection, topics.DECISIONS, subjects.partition(canonical))
+    decided = Start(topics.DECISIONS, partition=subjects.partition(canonical))
+    picture.read(connection, Start(topics.OPERATORS), decided)
     now = time.time()
     ended = picture.ended_by_release(canonical, now)
     allowed = picture.operators.allow(canonical, now)
@@ -93,7 +93,7 @@ def resume(context: typer.Context, as_json: options.Json = False) -> None:
     """End the pause: detectors block again."""
     connection = Connection(options.settings(context))
     picture = in_force.Picture()
-    picture.read(connection, topics.OPERATORS)
+    picture.read(connection, Start(topics.OPERATORS))
     before = picture.operators.standing.get(EVERYTHING)
     when = connection.write(topics.OPERATORS, operators.key(_word("pause", EVERYTHING, "")), None, _who())
     if as_json:
@@ -118,7 +118,7 @@ def _stand(
     canonical = options.subject(subject, settings)
     connection = Connection(settings)
     picture = in_force.Picture()
-    picture.read(connection, topics.OPERATORS)
+    picture.read(connection, Start(topics.OPERATORS))
     now = time.time()
     replaced = picture.operators.block(canonical, now) or picture.operators.allow(canonical, now)
     word = _word(kind, canonical, reason, now + seconds)

@@ -27,9 +27,10 @@ def streams(context: typer.Context) -> None:
     try:
         app = importlib.import_module("streams.app")
     except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] in ("streams", "weir"):
+        package = str(error.name).partition(".")[0]
+        if package in ("streams", "weir"):
             raise  # ours: a fault, not something to install
-        raise CommandError(f"{error.name} is not installed: pip install 'weir[streams]'") from None
+        raise CommandError(f"{package} is not installed: pip install 'weir[streams]'") from None
     try:
         app.run(settings)
     except KafkaException as error:

@@ -12,7 +12,7 @@ import typer
 
 from weir import events, status, topics
 from weir.cli import durations, options, output
-from weir.cli.broker import Connection, Message
+from weir.cli.broker import Connection, Message, Start
 from weir.cli.in_force import Picture
 from weir.cli.output import NOT_DONE, many
 from weir.events import Heartbeat
@@ -117,9 +117,8 @@ def show(context: typer.Context, as_json: options.Json = False) -> None:
     """Show agents and workers, and what is wrong; exit code 1 if anything is."""
     connection = Connection(options.settings(context))
     picture, fleet = Picture(), Fleet()
-    for message in connection.read(topics.STATUS):
-        fleet.apply(message)
-    picture.read(connection, topics.OPERATORS)
+    for message in connection.read(Start(topics.STATUS), Start(topics.OPERATORS)):
+        (fleet if message.topic == topics.STATUS else picture).apply(message)
     now = time.time()
     problems = fleet.problems(now)
     if as_json:
