@@ -17,7 +17,7 @@ from agents.follower import Record
 from agents.freshness import Freshness
 from agents.knowledge import Knowledge
 from agents.message_counts import MessageCounts
-from agents.policy_protocol import Attributes, reply
+from agents.policy_protocol import PolicyRequest, reply
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from agents.verdict import judge
@@ -75,25 +75,20 @@ class Agent:
             if not isinstance(event, Heartbeat):
                 self.counts.replay(event)
 
-    def answer(self, attributes: Attributes, write: Callable[[bytes], None]) -> None:
+    def answer(self, request: PolicyRequest, write: Callable[[bytes], None]) -> None:
         """Answer a policy request, then count it and keep its event."""
         now = time.time()
         clock_offset = self.freshness.clock_offset
-        account = subjects.sasl_username(attributes.get("sasl_username", ""), self.default_realm)
-        client = subjects.client_address(attributes.get("client_address", ""))
+        account = subjects.sasl_username(request.sasl_username, self.default_realm)
+        client = subjects.client_address(request.client_address)
         knowledge = self.knowledge
         verdict = judge((account, client), knowledge.decisions, knowledge.operators, now - clock_offset)
         write(reply(verdict.action))
-        state = attributes.get("protocol_state", "")
+        state = request.protocol_state
         counts = self.counts.count(
-            state,
-            attributes.get("instance", ""),
-            requests.number(attributes.get("recipient_count", "")),
-            requests.number(attributes.get("size", "")),
-            is_accepted(verdict.action),
-            now,
+            state, request.instance, request.recipient_count, request.size, is_accepted(verdict.action), now
         )
-        self._spool.append(requests.event(attributes, account, verdict, counts, now, clock_offset))
+        self._spool.append(requests.event(request, account, verdict, counts, now, clock_offset))
         if counts.attempted_recipients or counts.bytes:
             for subject in (account, client):
                 if subject:

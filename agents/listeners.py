@@ -6,7 +6,7 @@ Invariant: while a socket of systemd's is there, no connection is refused, not e
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from agents import systemd
@@ -21,41 +21,36 @@ _UNIX = "unix:"
 async def listen(agent: settings.Agent, server: PolicyServer) -> AsyncIterator[None]:
     """Serve within the block; at its end nothing more is accepted and what has come is answered. Raises OSError."""
     loop = asyncio.get_running_loop()
-    given = systemd.listening_sockets()
-    own = [] if given else [_bound(place, int(agent.socket_mode, 8)) for place in agent.listen]
-    listeners = []
-    try:
-        for one in (*given, *own):
+    with ExitStack() as stack:
+        stack.callback(server.close)
+        sockets = systemd.listening_sockets() or [_bound(place, agent, stack) for place in agent.listen]
+        for one in sockets:
             if one.family == socket.AF_UNIX:
-                listeners.append(await loop.create_unix_server(server.connection, sock=one, backlog=BACKLOG))
+                listener = await loop.create_unix_server(server.connection, sock=one, backlog=BACKLOG)
             else:
-                listeners.append(await loop.create_server(server.connection, sock=one, backlog=BACKLOG))
+                listener = await loop.create_server(server.connection, sock=one, backlog=BACKLOG)
+            stack.callback(listener.close)
         yield
-    finally:
-        for one in own:
-            if one.family == socket.AF_UNIX:
-                Path(one.getsockname()).unlink(missing_ok=True)
-        for listener in listeners:
-            listener.close()
-        server.close()
 
 
-def _bound(place: str, mode: int) -> socket.socket:
-    """A socket at `unix:PATH` or `HOST:PORT`."""
+def _bound(place: str, agent: settings.Agent, stack: ExitStack) -> socket.socket:
+    """A socket at `unix:PATH` or `HOST:PORT`, closed with the stack."""
     try:
         if place.startswith(_UNIX):
-            return _bound_unix(Path(place.removeprefix(_UNIX)), mode)
+            return _bound_unix(Path(place.removeprefix(_UNIX)), int(agent.socket_mode, 8), stack)
         host, _, port = place.rpartition(":")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
+        address = (host.strip("[]"), int(port))
+        return stack.enter_context(socket.create_server(address, family=family, backlog=BACKLOG))
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {place}: {error.strerror}") from None
 
 
-def _bound_unix(path: Path, mode: int) -> socket.socket:
+def _bound_unix(path: Path, mode: int, stack: ExitStack) -> socket.socket:
     if path.is_socket():
         path.unlink()  # of an agent that was killed: the spool's lock tells that none runs
-    bound = socket.socket(socket.AF_UNIX)
+    bound = stack.enter_context(socket.socket(socket.AF_UNIX))
     bound.bind(str(path))
+    stack.callback(path.unlink, missing_ok=True)
     path.chmod(mode)  # before it listens, so nobody meets another mode
     return bound

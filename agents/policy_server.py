@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 import structlog
 
-from agents.policy_protocol import Attributes, ProtocolError, RequestReader
+from agents.policy_protocol import PolicyRequest, ProtocolError, RequestReader
 
 BATCH = 32
 """Requests of one connection that are answered before others have their turn."""
 LOG_SECONDS = 1.0
 """Between two log lines about connections: who floods us does not flood the log."""
 
-Answer = Callable[[Attributes, Callable[[bytes], None]], None]
+Answer = Callable[[PolicyRequest, Callable[[bytes], None]], None]
 """Answers one request: the second argument writes the reply, and is called as soon as that is known."""
 
 log = structlog.get_logger(__name__)
@@ -82,14 +82,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._requests.receive(data)
-        self._take_turn()
+        if not self._answer(BATCH):
+            self._reading = False
+            self._transport.pause_reading()
+            self._schedule()
 
     def pause_writing(self) -> None:
         self._writable = False
 
     def resume_writing(self) -> None:
         self._writable = True
-        self._take_turn()
+        if not self._reading:
+            self._take_turn()
 
     def finish(self) -> None:
         """Answer all that has come, and close."""
@@ -99,20 +103,18 @@ class Connection(asyncio.Protocol):
     def _take_turn(self) -> None:
         if self._transport.is_closing():
             return
-        all_answered = self._answer(BATCH)
-        if self._transport.is_closing():
-            return
-        if all_answered != self._reading:
-            self._reading = all_answered
-            if all_answered:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-        if not all_answered and self._writable:
+        if not self._answer(BATCH):
+            self._schedule()
+        elif not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _schedule(self) -> None:
+        if self._writable:
             asyncio.get_running_loop().call_soon(self._take_turn)
 
     def _answer(self, limit: int) -> bool:
-        """Answer at most `limit` requests; tells whether all that has come is answered."""
+        """Answer at most `limit` requests; tells whether nothing is left to answer."""
         transport = self._transport
         try:
             for _ in range(limit):
@@ -125,4 +127,5 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # whatever it is, mail goes on
             self._server.fault(error)
             transport.close()
+            return True
         return False

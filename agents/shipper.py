@@ -14,6 +14,7 @@ Invariants
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -82,14 +83,15 @@ class Shipper:
             try:
                 while self._error is None and not self._finished():
                     self._step(producer)
-            except KafkaException as error:
-                self._error = error.args[0]
+            except (KafkaException, SystemError) as error:
+                self._error = _reason(error)
             except OSError as error:
                 log.warning("spool cannot be read", error=str(error))
                 self._stopping.wait(1.0)
             self._outbox = Outbox(self._spool.host)  # reports of the old one count no more
             producer.purge()
-            producer.flush(1.0)
+            with suppress(KafkaException, SystemError):  # a fatal error comes from whatever call is next
+                producer.flush(1.0)
             del producer  # closes its connections
             if self._error is not None:
                 self.errors += 1
@@ -209,6 +211,14 @@ class Shipper:
             log.info("shipping goes on")
             self._failing = False
         self._back_off = BACK_OFF_SECONDS[0]
+
+
+def _reason(error: KafkaException | SystemError) -> KafkaError:
+    """What a call of the producer raised. A fatal error comes as a KafkaException, or, if a delivery report was given
+    in the same call, as the cause of a SystemError.
+    """
+    cause = error if isinstance(error, KafkaException) else error.__cause__
+    return cause.args[0] if isinstance(cause, KafkaException) else KafkaError(KafkaError._FATAL)
 
 
 def _configuration(kafka_settings: settings.Kafka) -> kafka.Configuration:

@@ -25,7 +25,11 @@ class PolicyClient:
         else:
             self._socket = socket.socket(socket.AF_UNIX)
             self._socket.settimeout(timeout)
-            self._socket.connect(str(address))
+            try:
+                self._socket.connect(str(address))
+            except OSError:
+                self._socket.close()
+                raise
 
     def __enter__(self) -> Self:
         return self

@@ -3,12 +3,13 @@
 Invariants
 - An event counts once: the record of its (host, epoch) holds the last seq counted, and all tallies of one seq are
   judged by the record as it stood before that seq. Records and windows are written in the same transaction.
-- What cannot be understood in weir.tallies is a dead letter; what cannot be understood in weir.windows is `BrokenChangelogError`: the
-  partition must stop as it is, nothing more may be counted or written.
+- What cannot be understood in weir.tallies is a dead letter; what cannot be understood in weir.windows raises
+  `BrokenChangelogError`: the partition must stop as it is, nothing more may be counted or written.
 - A window is bytes until it is touched and when it was not touched for a while, an object in between: never both.
 - Pure: the clock comes in as a value.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from streams import changelog, windows
@@ -17,6 +18,8 @@ from streams.decide import Judge
 from streams.windows import Window
 from weir import dead_letters, envelopes, subjects, tallies, topics
 from weir.decisions import Decision
+from weir.envelopes import Head
+from weir.tallies import Tally
 
 FUTURE_SECONDS = 60
 PAST_SECONDS = 25 * 3600
@@ -93,64 +96,25 @@ class Partition:
                 raise BrokenChangelogError(f"{key!r}: {error}") from error
 
     def count(self, offset: int, value: bytes | None, now: float) -> None:
-        """Count the envelope at `offset`. Raises BrokenChangelogError, and then nothing may be counted or written any more."""
+        """Count the envelope at `offset`.
+
+        Raises BrokenChangelogError, and then nothing may be counted or written any more.
+        """
         self.next = offset + 1
         self._totals.envelopes += 1
         try:
             head, lines = envelopes.decode(value or b"", tallies.decoder)
+            fresh = self._fresh(head, lines)
         except ValueError as error:
             self._bury(offset, value, str(error))
             return
-        identity = head.host, head.epoch
-        host = self._hosts.get(identity)
-        last = host.seq if host is not None else -1
-        before = last
-        newest = host.newest if host is not None else 0.0
-        counting = -1
-        repeats = untimely = 0
-        foreign = ""
-        oldest, latest = now - PAST_SECONDS, now + FUTURE_SECONDS
-        known, changed = self._windows, self._changed
-        for tally in lines:
-            seq = tally.seq
-            if seq <= last and seq != counting:
-                repeats += 1
-                continue
-            counting = last = seq
-            time = tally.time
-            if time > newest:
-                newest = time
-            if not oldest <= time <= latest:
-                untimely += 1
-                continue
-            if not (tally.messages or tally.recipients):
-                continue
-            subject = tally.subject
-            window = known.get(subject)
-            if window is None:
-                window = self._window(subject)
-                if window is None:
-                    foreign = subject
-                    continue
-            index = window.count(
-                int(time) // windows.BUCKET_SECONDS, tally.messages, tally.recipients, head.host, tally.beside
-            )
-            if index < 0:
-                untimely += 1
-                continue
-            changed.add(subject)
-            if window.may_cross(index):
-                decision = self._judge.judge(subject, window, index, time, now)
-                if decision is not None:
-                    self._decisions.append(decision)
-        totals = self._totals
-        totals.tallies += len(lines) - repeats
-        totals.repeats += repeats
-        totals.untimely += untimely
-        if last > before:
-            self._advance(identity, last, newest, now)
+        if not fresh:
+            return
+        self._totals.tallies += len(fresh)
+        foreign = [tally.subject for tally in fresh if not self._count(tally, head.host, now)]
+        self._advance((head.host, head.epoch), fresh, now)
         if foreign:
-            self._bury(offset, value, f"expected subjects of partition {self.number}, got {foreign!r}")
+            self._bury(offset, value, f"expected subjects of partition {self.number}, got {foreign[0]!r}")
 
     def release(self, subject: str, time: float) -> None:
         """Apply an operator's release of a subject. Raises BrokenChangelogError."""
@@ -189,6 +153,40 @@ class Partition:
         for subject in self._to_sweep[-limit:]:
             self._sweep_subject(subject, now)
         del self._to_sweep[-limit:]
+
+    def _fresh(self, head: Head, lines: list[Tally]) -> list[Tally]:
+        """The tallies of events that were not counted yet. Raises ValueError if their seqs are out of order."""
+        seqs = [tally.seq for tally in lines]
+        if seqs != sorted(seqs):
+            raise ValueError("expected seqs that do not fall")
+        host = self._hosts.get((head.host, head.epoch))
+        repeats = bisect_right(seqs, host.seq) if host is not None else 0
+        self._totals.repeats += repeats
+        return lines[repeats:] if repeats else lines
+
+    def _count(self, tally: Tally, host: str, now: float) -> bool:
+        """Count one tally; returns False if its subject belongs to another partition."""
+        if not (tally.messages or tally.recipients):
+            return True
+        time = tally.time
+        if not now - PAST_SECONDS <= time <= now + FUTURE_SECONDS:
+            self._totals.untimely += 1
+            return True
+        subject = tally.subject
+        window = self._windows.get(subject) or self._window(subject)
+        if window is None:
+            return False
+        bucket = int(time) // windows.BUCKET_SECONDS
+        index = window.count(bucket, tally.messages, tally.recipients, host, tally.beside)
+        if index < 0:
+            self._totals.untimely += 1
+            return True
+        self._changed.add(subject)
+        if window.may_cross(index):
+            decision = self._judge.judge(subject, window, index, time, now)
+            if decision is not None:
+                self._decisions.append(decision)
+        return True
 
     def _restore(self, key: bytes, value: bytes, now: float) -> None:
         kind, _, name = key.partition(b":")
@@ -233,17 +231,21 @@ class Partition:
         self._windows[subject] = window
         return window
 
-    def _advance(self, identity: tuple[str, str], seq: int, newest: float, now: float) -> None:
-        """Move the record of a host's epoch."""
-        self._hosts[identity] = Host(changelog.VERSION, seq, min(newest, now + FUTURE_SECONDS))
+    def _advance(self, identity: tuple[str, str], counted: list[Tally], now: float) -> None:
+        """Move the record of a host's epoch over the tallies that were counted."""
+        former = self._hosts.get(identity)
+        newest = min(max(tally.time for tally in counted), now + FUTURE_SECONDS)
+        if former is not None and former.newest > newest:
+            newest = former.newest
+        self._hosts[identity] = Host(changelog.VERSION, counted[-1].seq, newest)
         self._changed_hosts.add(identity)
         name, epoch = identity
-        former = self._epochs.get(name)
-        if former == epoch:
+        last = self._epochs.get(name)
+        if last == epoch:
             return
         self._epochs[name] = epoch
-        if former is not None:
-            self._followed.add((name, former))
+        if last is not None:
+            self._followed.add((name, last))
         if identity in self._followed:
             self._totals.alternating += 1
 

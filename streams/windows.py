@@ -82,16 +82,53 @@ _record_decoder = msgspec.msgpack.Decoder(Record)
 _head_decoder = msgspec.msgpack.Decoder(Head)
 
 
-class _Span:
-    """The running sum of the window that ends with the newest bucket; `start` is the index of its oldest bucket."""
+class _Sums:
+    """Sums of the minute and the hour that end with one bucket, moved forward over a ring; a start is the index of the
+    oldest bucket that is still in the window."""
 
-    __slots__ = ("length", "messages", "recipients", "start")
+    __slots__ = (
+        "hour_messages",
+        "hour_recipients",
+        "hour_start",
+        "minute_messages",
+        "minute_recipients",
+        "minute_start",
+    )
 
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self.start = 0
-        self.messages = 0
-        self.recipients = 0
+    def __init__(self) -> None:
+        self.minute_start = self.minute_messages = self.minute_recipients = 0
+        self.hour_start = self.hour_messages = self.hour_recipients = 0
+
+    def place(self, ring: "Window", end: int, bucket: int) -> None:
+        """Sum up what the windows that end with `bucket` hold before index `end`."""
+        self.minute_start = start = bisect_right(ring.buckets, bucket - MINUTE)
+        self.minute_messages = sum(ring.messages[start:end])
+        self.minute_recipients = sum(ring.recipients[start:end])
+        self.hour_start = start = bisect_right(ring.buckets, bucket - HOUR)
+        self.hour_messages = sum(ring.messages[start:end])
+        self.hour_recipients = sum(ring.recipients[start:end])
+
+    def move(self, ring: "Window", end: int, bucket: int) -> None:
+        """Take out what is before index `end` and not in the windows that end with `bucket`."""
+        buckets = ring.buckets
+        start, oldest = self.minute_start, bucket - MINUTE
+        while start < end and buckets[start] <= oldest:
+            self.minute_messages -= ring.messages[start]
+            self.minute_recipients -= ring.recipients[start]
+            start += 1
+        self.minute_start = start
+        start, oldest = self.hour_start, bucket - HOUR
+        while start < end and buckets[start] <= oldest:
+            self.hour_messages -= ring.messages[start]
+            self.hour_recipients -= ring.recipients[start]
+            start += 1
+        self.hour_start = start
+
+    def add(self, messages: int, recipients: int) -> None:
+        self.minute_messages += messages
+        self.minute_recipients += recipients
+        self.hour_messages += messages
+        self.hour_recipients += recipients
 
 
 class Window:
@@ -104,12 +141,11 @@ class Window:
         "change",
         "floor",
         "hosts",
-        "hour",
         "limits",
         "messages",
-        "minute",
         "recipients",
         "since",
+        "sums",
         "until",
         "why_shadow",
     )
@@ -131,10 +167,10 @@ class Window:
         self.until = 0
         self.change = 0
         self.why_shadow = ""
-        self.minute = _Span(MINUTE)
-        self.hour = _Span(HOUR)
         self.limits = limits
         """None: never judged."""
+        self.sums = _Sums()
+        """Of the windows that end with the newest bucket; not in the record."""
 
     @property
     def newest(self) -> int:
@@ -146,20 +182,16 @@ class Window:
     def count(self, bucket: int, messages: int, recipients: int, host: str, beside: str) -> int:
         """Count mail in its bucket; returns the bucket's index, or -1 if it is too old to count."""
         buckets = self.buckets
-        if not buckets or bucket > buckets[-1]:
+        newest = buckets[-1] if buckets else -1
+        if bucket < newest:
+            return self._count_late(bucket, messages, recipients, host, beside)
+        if bucket > newest:
             if bucket * BUCKET_SECONDS < self.after:
                 return -1
             self._open(bucket)
-        elif bucket < buckets[-1]:
-            return self._count_late(bucket, messages, recipients, host, beside)
         self.messages[-1] += messages
         self.recipients[-1] += recipients
-        minute = self.minute
-        minute.messages += messages
-        minute.recipients += recipients
-        hour = self.hour
-        hour.messages += messages
-        hour.recipients += recipients
+        self.sums.add(messages, recipients)
         self.hosts[host] = bucket
         if beside:
             self.beside[beside] = bucket
@@ -168,42 +200,37 @@ class Window:
     def may_cross(self, index: int) -> bool:
         """Whether mail just counted in the bucket at `index` can begin, move or change a block: it came late, or the
         newest windows hold more than they may and no block covers them (or one that is a shadow)."""
-        limits, minute, hour = self.limits, self.minute, self.hour
+        limits = self.limits
         if limits is None:
             return False
         if index < len(self.buckets) - 1:
             return True
+        sums = self.sums
         return (
-            minute.messages > limits.minute_messages
-            or minute.recipients > limits.minute_recipients
-            or hour.messages > limits.hour_messages
-            or hour.recipients > limits.hour_recipients
+            sums.minute_messages > limits.minute_messages
+            or sums.minute_recipients > limits.minute_recipients
+            or sums.hour_messages > limits.hour_messages
+            or sums.hour_recipients > limits.hour_recipients
         ) and (self.buckets[-1] * BUCKET_SECONDS >= self.until or self.why_shadow != "")
 
     def sums_from(self, index: int) -> Iterator[Sums]:
         """Sums of the windows that end with the bucket at `index`, and with each later one that holds mail."""
-        buckets, messages, recipients = self.buckets, self.messages, self.recipients
-        spans = (_Span(MINUTE), _Span(HOUR))
-        for span in spans:
-            span.start = bisect_right(buckets, buckets[index] - span.length)
-            span.messages = sum(messages[span.start : index])
-            span.recipients = sum(recipients[span.start : index])
-        minute, hour = spans
+        buckets = self.buckets
+        sums = _Sums()
+        sums.place(self, index, buckets[index])
         for end in range(index, len(buckets)):
-            for span in spans:
-                self._move(span, buckets[end])
-                span.messages += messages[end]
-                span.recipients += recipients[end]
-            yield Sums(buckets[end], minute.messages, minute.recipients, hour.messages, hour.recipients)
+            bucket = buckets[end]
+            sums.move(self, end, bucket)
+            sums.add(self.messages[end], self.recipients[end])
+            yield Sums(bucket, sums.minute_messages, sums.minute_recipients, sums.hour_messages, sums.hour_recipients)
 
     def release(self, time: float) -> None:
         """Forget all buckets that begin before `time`, and the block that followed from them."""
         self.after = time
-        first = bisect_left(self.buckets, time / BUCKET_SECONDS)
-        self._drop(first)
+        self._drop(bisect_left(self.buckets, time / BUCKET_SECONDS))
         self.floor = self.since = self.until = self.change = 0
         self.why_shadow = ""
-        self._refresh()
+        self.sums.place(self, len(self.buckets), self.newest)
 
     def seen(self, values: dict[str, int], since_bucket: int) -> list[str]:
         """The newest of `hosts` or `beside` that were seen in a bucket or later, by name, at most KEPT."""
@@ -233,30 +260,20 @@ class Window:
 
     def _open(self, bucket: int) -> None:
         """Begin a bucket newer than all; what leaves the windows or the ring by that goes."""
-        self._move(self.minute, bucket)
-        self._move(self.hour, bucket)
+        buckets = self.buckets
+        self.sums.move(self, len(buckets), bucket)
         oldest = bucket - RING
-        if self.buckets and self.buckets[0] <= oldest:
-            self._drop(bisect_right(self.buckets, oldest))
-        self.buckets.append(bucket)
+        if buckets and buckets[0] <= oldest:
+            self._drop(bisect_right(buckets, oldest))
+        buckets.append(bucket)
         self.messages.append(0)
         self.recipients.append(0)
-
-    def _move(self, span: _Span, bucket: int) -> None:
-        """Take out of a sum what is not in the window that ends with `bucket`."""
-        buckets, start = self.buckets, span.start
-        oldest = bucket - span.length
-        while start < len(buckets) and buckets[start] <= oldest:
-            span.messages -= self.messages[start]
-            span.recipients -= self.recipients[start]
-            start += 1
-        span.start = start
 
     def _drop(self, number: int) -> None:
         """Drop the oldest buckets, which are in no window any more."""
         del self.buckets[:number], self.messages[:number], self.recipients[:number]
-        self.minute.start -= number
-        self.hour.start -= number
+        self.sums.minute_start -= number
+        self.sums.hour_start -= number
 
     def _count_late(self, bucket: int, messages: int, recipients: int, host: str, beside: str) -> int:
         if bucket <= self.buckets[-1] - RING or bucket * BUCKET_SECONDS < self.after:
@@ -271,15 +288,8 @@ class Window:
         self.hosts[host] = max(bucket, self.hosts.get(host, 0))
         if beside:
             self.beside[beside] = max(bucket, self.beside.get(beside, 0))
-        self._refresh()
+        self.sums.place(self, len(self.buckets), self.newest)
         return index
-
-    def _refresh(self) -> None:
-        """Reckon the running sums anew."""
-        for span in (self.minute, self.hour):
-            span.start = bisect_right(self.buckets, self.newest - span.length)
-            span.messages = sum(self.messages[span.start :])
-            span.recipients = sum(self.recipients[span.start :])
 
 
 def newest(values: dict[str, int]) -> dict[str, int]:
@@ -304,7 +314,7 @@ def decode(value: bytes, limits: Limits | None = None) -> Window:
     window.after, window.floor = record.after, record.floor
     window.since, window.until = record.since, record.until
     window.change, window.why_shadow = record.change, record.why_shadow
-    window._refresh()
+    window.sums.place(window, len(buckets), window.newest)
     return window
 
 

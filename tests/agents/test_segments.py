@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from agents import segments
 from agents.segments import Position, Segments, SpoolInUseError
@@ -63,35 +62,65 @@ def opened(tmp_path: Path, boot_id: Path) -> Iterator[Open]:
         spool.release()
 
 
-class SpoolMachine(RuleBasedStateMachine):
+class Disk:
+    """What a power loss leaves: of each file that its directory was synced with, its length at its last fsync."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.entries: set[str] = set()
+        self.lengths: dict[str, int] = {}
+
+    def sync(self, path: Path) -> None:
+        """Stands in for an fsync."""
+        if path == self.directory:
+            self.entries = {file.name for file in files(path)}
+        else:
+            self.lengths[path.name] = path.stat().st_size
+
+    def length(self, path: Path) -> int:
+        return self.lengths.get(path.name, 0) if path.name in self.entries else 0
+
+    def lose_power(self, share: float) -> None:
+        """Keep what was synced, and of the rest all but for `share`, counted in bytes."""
+        sizes = {path: path.stat().st_size for path in files(self.directory)}
+        unsynced = {path: max(0, size - self.length(path)) for path, size in sizes.items()}
+        left = int((1 - share) * sum(unsynced.values()))
+        for path, size in unsynced.items():
+            if left < size:
+                os.truncate(path, self.length(path) + left)
+            if path.stat().st_size == 0:
+                path.unlink()
+            left = max(0, left - size)
+        for path in files(self.directory):
+            self.lengths[path.name] = path.stat().st_size
+        self.entries = {path.name for path in files(self.directory)}
+
+
+class Model:
     """A spool that is written, read, acknowledged and broken at will.
 
-    `written` holds for each epoch what was written; `kept`, how many of these must come out (a power loss may take
-    what is not synced); `counted`, what came out, each seq once, as streams count it.
+    `written` holds for each epoch what was written; `kept`, how many of these must come out; `synced`, how many of the
+    present epoch a power loss leaves; `counted`, what came out, each seq once, as streams count it.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.folder = tempfile.TemporaryDirectory(prefix="weir-")
-        self.directory = Path(self.folder.name) / "spool"
-        self.boot_id = Path(self.folder.name) / "boot_id"
+    def __init__(self, directory: Path, boot_id: Path, disk: Disk) -> None:
+        self.directory = directory
+        self.boot_id = boot_id
+        self.disk = disk
         self.boots = 0
         self.texts = 0
         self.written: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         self.kept: defaultdict[str, int] = defaultdict(int)
+        self.synced = 0
         self.counted: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         self.epochs: list[str] = []
-
-    @initialize()
-    def begin(self) -> None:
-        self.patch.setattr(segments, "SEGMENT_BYTES", 400)
-        self.patch.setenv(segments.BOOT_ID_PATH, str(self.boot_id))
+        self.position = Position(0, 0)
+        self.ends = [self.position]
         self.boot()
         self.start()
 
-    @rule(lengths=st.lists(st.integers(0, 120), min_size=1, max_size=6))
-    def write(self, lengths: list[int]) -> None:
+    def write(self, lengths: list[int], dropped: int) -> None:
+        self.seq += dropped  # in memory, before
         lines = []
         for length in lengths:
             self.texts += 1
@@ -100,14 +129,14 @@ class SpoolMachine(RuleBasedStateMachine):
             self.written[self.spool.epoch].append((self.seq, text))
             self.seq += 1
         assert self.spool.write(lines) == len(lines)
+        self.kept[self.spool.epoch] = len(self.written[self.spool.epoch])
         self.wrote = True
 
-    @rule()
-    def drop_in_memory(self) -> None:
-        self.seq += 1
+    def read(self, limits: list[int]) -> None:
+        for limit in limits:
+            self.read_chunk(limit)
 
-    @rule(limit=st.integers(1, 500))
-    def read(self, limit: int) -> None:
+    def read_chunk(self, limit: int) -> bool:
         chunk = self.spool.read(self.position, limit)
         self.position = chunk.end
         counted = self.counted[chunk.epoch]
@@ -120,82 +149,67 @@ class SpoolMachine(RuleBasedStateMachine):
                 assert found in counted, "one seq for two events"
         if chunk.data:
             self.ends.append(chunk.end)
+        return bool(chunk.data)
 
-    @precondition(lambda self: self.ends)
-    @rule(data=st.data())
-    def acknowledge(self, data: st.DataObject) -> None:
-        self.spool.acknowledge(data.draw(st.sampled_from(self.ends)))
+    def acknowledge(self, number: int, save: bool, expire: bool) -> None:
+        before = self.spool.acknowledged
+        position = self.ends[-1 - number % len(self.ends)]
+        self.spool.acknowledge(position)
+        assert self.spool.acknowledged == max(before, position)
+        if save:
+            self.spool.save_position()
+        if expire:
+            self.spool.expire(time.time() + segments.KEEP_SECONDS + 60)
 
-    @rule()
-    def save_position(self) -> None:
-        self.spool.save_position()
-
-    @rule()
-    def expire(self) -> None:
-        self.spool.expire(time.time() + segments.KEEP_SECONDS + 60)
-
-    @rule()
     def sync(self) -> None:
         self.spool.sync()
-        self.kept[self.spool.epoch] = len(self.written[self.spool.epoch])
+        self.synced = len(self.written[self.spool.epoch])
+        name, length = self.spool.synced
+        if name:
+            assert self.disk.length(self.directory / name) >= length
+            for path in files(self.directory):
+                assert path.name >= name or self.disk.length(path) == path.stat().st_size
 
-    @rule(reboot=st.booleans())
     def stop_and_start(self, reboot: bool) -> None:
-        self.kept[self.spool.epoch] = len(self.written[self.spool.epoch])
-        before = (self.spool.epoch, self.seq)
+        before, wrote = (self.spool.epoch, self.seq), self.wrote
         self.spool.close(self.seq)
+        self.synced = len(self.written[self.spool.epoch])
         if reboot:
             self.boot()
-        goes_on = self.wrote
         self.start()
-        if goes_on:
-            assert (self.spool.epoch, self.spool.next_seq) == before
+        assert not wrote or (self.spool.epoch, self.spool.next_seq) == before
 
-    @rule(data=st.data())
-    def kill_and_start(self, data: st.DataObject) -> None:
-        epoch, goes_on = self.spool.epoch, self.wrote
-        self.kept[epoch] = len(self.written[epoch])
-        self.spool.release()
-        if goes_on:  # killed amid a write
-            line = event_line(self.seq, "half")
-            with files(self.directory)[-1].open("ab") as file:
-                file.write(line[: data.draw(st.integers(0, len(line) - 1))])
-        self.start()
-        if goes_on:
-            assert self.spool.epoch == epoch
-
-    @rule(data=st.data(), position_lost=st.booleans())
-    def lose_power_and_start(self, data: st.DataObject, position_lost: bool) -> None:
-        name, length = self.spool.synced
+    def kill_and_start(self, share: float) -> None:
         epoch, wrote = self.spool.epoch, self.wrote
         self.spool.release()
-        if wrote:
-            for path in files(self.directory):
-                if path.name > name and name:
-                    path.unlink()
-            if name:
-                path = self.directory / name
-                os.truncate(path, data.draw(st.integers(length, path.stat().st_size)))
+        if wrote:  # killed amid a write
+            line = event_line(self.seq, "half")
+            with files(self.directory)[-1].open("ab") as file:
+                file.write(line[: int(share * (len(line) - 1))])
+        self.start()
+        assert not wrote or self.spool.epoch == epoch
+
+    def lose_power_and_start(self, share: float, position_lost: bool) -> None:
+        epoch, wrote = self.spool.epoch, self.wrote
+        self.kept[epoch] = self.synced
+        self.spool.release()
+        self.disk.lose_power(share)
         if position_lost:
             (self.directory / "position.json").write_bytes(b"")
         self.boot()
         self.start()
-        assert self.spool.epoch != epoch or not wrote
+        assert not wrote or self.spool.epoch != epoch
 
-    def teardown(self) -> None:
-        try:
-            self.spool.release()
-            self.start()
-            while (end := self.position) != (self.read(400), self.position)[1]:
-                assert self.position > end
-            for epoch, lines in self.written.items():
-                counted = self.counted[epoch]
-                assert counted == lines[: len(counted)], "a hole, or another order"
-                assert len(counted) >= self.kept[epoch], "lost although it was on disk"
-        finally:
-            self.spool.release()
-            self.patch.undo()
-            self.folder.cleanup()
+    def finish(self) -> None:
+        """A last start; all that is left is read."""
+        self.spool.release()
+        self.start()
+        while self.read_chunk(400):
+            pass
+        for epoch, lines in self.written.items():
+            counted = self.counted[epoch]
+            assert counted == lines[: len(counted)], "a hole, or another order"
+            assert len(counted) >= self.kept[epoch], "lost although it was on disk"
 
     def boot(self) -> None:
         self.boots += 1
@@ -206,7 +220,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.spool.open()
         self.seq = self.spool.next_seq
         self.position = self.spool.acknowledged
-        self.ends: list[Position] = []
+        self.ends = [self.position]
         self.wrote = False
         if self.spool.epoch in self.epochs:
             assert self.spool.epoch == self.epochs[-1]
@@ -214,12 +228,43 @@ class SpoolMachine(RuleBasedStateMachine):
         else:
             assert self.seq == 1
             self.epochs.append(self.spool.epoch)
+            self.synced = 0
 
 
-TestSpoolMachine = SpoolMachine.TestCase
-TestSpoolMachine.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+Operation = tuple[str, tuple[object, ...]]
+
+
+def operation(name: str, *arguments: st.SearchStrategy[object]) -> st.SearchStrategy[Operation]:
+    return st.tuples(st.just(name), st.tuples(*arguments))
+
+
+SHARES = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
+WRITE = operation("write", st.lists(st.integers(0, 120), min_size=1, max_size=8), st.integers(0, 1))
+READ = operation("read", st.lists(st.integers(1, 500), min_size=1, max_size=8))
+ACKNOWLEDGE = operation("acknowledge", st.integers(0, 7), st.booleans(), st.booleans())
+SYNC = operation("sync")
+BREAK = st.one_of(
+    operation("stop_and_start", st.booleans()),
+    operation("kill_and_start", SHARES),
+    operation("lose_power_and_start", SHARES, st.booleans()),
 )
+
+
+@settings(max_examples=200, deadline=None)
+@given(operations=st.lists(st.one_of(WRITE, READ, ACKNOWLEDGE, SYNC, BREAK), min_size=15, max_size=60))
+def test_whatever_happens_each_epoch_comes_out_whole_and_in_order(operations: list[Operation]) -> None:
+    with tempfile.TemporaryDirectory(prefix="weir-") as folder, pytest.MonkeyPatch.context() as patch:
+        disk = Disk(Path(folder) / "spool")
+        patch.setattr(segments, "SEGMENT_BYTES", 400)
+        patch.setattr(segments, "_sync", disk.sync)
+        patch.setenv(segments.BOOT_ID_PATH, str(Path(folder) / "boot_id"))
+        model = Model(disk.directory, Path(folder) / "boot_id", disk)
+        try:
+            for name, arguments in operations:
+                getattr(model, name)(*arguments)
+            model.finish()
+        finally:
+            model.spool.release()
 
 
 def test_a_segment_is_a_head_and_the_lines_as_they_were_written(opened: Open) -> None:
@@ -243,7 +288,7 @@ def test_a_second_process_is_refused(opened: Open, tmp_path: Path) -> None:
         Segments(tmp_path / "spool", "mx1", 2**30).open()
 
 
-@pytest.mark.parametrize("damage", ["host", "head", "last line", "boot id"])
+@pytest.mark.parametrize("damage", ["host", "head", "last line", "boot id", "clean mark"])
 def test_a_new_epoch_begins_where_the_end_cannot_be_trusted(opened: Open, boot_id: Path, damage: str) -> None:
     first = opened()
     first.write([event_line(1), event_line(2)])
@@ -255,6 +300,9 @@ def test_a_new_epoch_begins_where_the_end_cannot_be_trusted(opened: Open, boot_i
         path.write_bytes(path.read_bytes()[:-10] + b"\0" * 9 + b"\n")
     elif damage == "boot id":
         boot_id.write_text("second boot\n")
+    elif damage == "clean mark":
+        boot_id.write_text("second boot\n")
+        (first.directory / "clean.json").write_bytes(b'{"version":1,"segment":1,"length":17,"next_seq":3}')
     second = opened("mx2" if damage == "host" else "mx1")
     assert second.epoch != first.epoch
     assert second.next_seq == 1

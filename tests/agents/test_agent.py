@@ -1,0 +1,237 @@
+"""The agent apart from its sockets and Kafka, with a spool and a snapshot of its own."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+
+from agents.agent import Agent
+from agents.follower import Record
+from agents.policy_protocol import PolicyRequest, parse
+from agents.snapshot import Snapshot
+from agents.spool import Spool
+from tests.agents.test_decisions import decision
+from weir import __version__, decisions, events, operators, subjects, tallies, topics
+from weir.events import Event, Heartbeat, Request
+from weir.operators import Word
+
+ALICE = "sasl_username:alice@example.org"
+CLIENT = "client_address:192.0.2.9"
+
+
+class Running:
+    """An agent, and what came of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.spool = Spool(directory, "mx1", 2**30)
+        self.snapshot = Snapshot(directory / "decisions.snapshot")
+        self.spool.open()
+        self.agent = Agent("mx1", "example.org", self.spool, self.snapshot)
+        self.agent.recall(time.time())
+        self.snapshot.start()
+
+    def stop(self) -> list[Event]:
+        """All events that the spool holds then."""
+        self.snapshot.close()
+        self.spool.close()
+        return list(self.spool.recent(0.0))
+
+    def ask(self, **attributes: str) -> str:
+        lines = {"request": "smtpd_access_policy", "client_address": "192.0.2.9", "instance": "i"} | attributes
+        request = parse("\n".join(f"{name}={value}" for name, value in lines.items()).encode())
+        written: list[bytes] = []
+        self.agent.answer(request, written.append)
+        (reply,) = written
+        return reply.decode().removeprefix("action=").removesuffix("\n\n")
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Running:
+    return Running(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as entries:
+        yield entries
+
+
+def record(topic: str, offset: int, key: bytes, value: bytes | None) -> Record:
+    return Record(topic, 0, offset, key, value, time.time(), time.time())
+
+
+def blocked(offset: int, subject: str = ALICE) -> Record:
+    now = time.time()
+    made = decision(subject, until=now + 60)
+    made.evidence.time = now
+    return record(topics.DECISIONS, offset, decisions.key("burst", subject), decisions.encoder.encode(made))
+
+
+def echoed(offset: int, partition: int, next_offset: int) -> Record:
+    value = msgspec.json.encode({"version": 1, "partition": partition, "next": next_offset, "worker": "w"})
+    return record(topics.ECHO, offset, str(partition).encode(), value)
+
+
+def test_a_request_is_answered_counted_and_kept(running: Running) -> None:
+    assert running.ask(protocol_state="RCPT", sasl_username="Alice", recipient="x@y") == "DUNNO"
+    assert (
+        running.ask(protocol_state="END-OF-MESSAGE", sasl_username="Alice", recipient_count="3", size="700") == "DUNNO"
+    )
+    first, second = running.stop()
+    assert isinstance(first, Request)
+    assert isinstance(second, Request)
+    assert (first.seq, first.sasl_username, first.recipient, first.action) == (1, "alice@example.org", "x@y", "DUNNO")
+    assert (first.messages, first.recipients, first.attempted_recipients) == (1, 1, 1)
+    assert (second.seq, second.messages, second.recipients, second.bytes) == (2, 0, 2, 700)
+    assert {tally.subject for tally in tallies.tallies(second)} == {ALICE, CLIENT}
+    assert running.agent.requests == {("RCPT", "dunno"): 1, ("END-OF-MESSAGE", "dunno"): 1}
+
+
+def test_the_reply_comes_before_everything_else(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    append = running.spool.append
+
+    def recorded(event: Event) -> None:
+        order.append("event")
+        append(event)
+
+    monkeypatch.setattr(running.spool, "append", recorded)
+    request = PolicyRequest(request="smtpd_access_policy", protocol_state="RCPT")
+    running.agent.answer(request, lambda _: order.append("reply"))
+    running.stop()
+    assert order == ["reply", "event"]
+
+
+def test_a_decision_blocks_and_its_event_says_so(running: Running) -> None:
+    running.agent.learn([blocked(0)], time.time())
+    action = running.ask(protocol_state="RCPT", sasl_username="alice@example.org")
+    assert action == decision(ALICE).action
+    (event,) = running.stop()
+    assert isinstance(event, Request)
+    assert (event.action, event.decision) == (action, decision(ALICE).id)
+    assert (event.messages, event.attempted_messages) == (0, 1)
+
+
+def test_times_are_judged_by_the_brokers_clock(running: Running) -> None:
+    """This host's clock is an hour ahead: for the fleet the block has not ended yet."""
+    now = time.time()
+    running.agent.learn([echoed(0, 0, 1)._replace(time=now - 3600)], now)
+    made = decision(ALICE, until=now - 1800)
+    value = decisions.encoder.encode(made)
+    running.agent.learn([record(topics.DECISIONS, 0, decisions.key("burst", ALICE), value)], now)
+    assert running.ask(protocol_state="RCPT", sasl_username="alice") == made.action
+    (event,) = running.stop()
+    assert event.clock_offset == pytest.approx(3600, abs=1)
+
+
+def test_a_decision_applied_is_told_and_measured_once_the_topics_are_read(running: Running, logs: list[Any]) -> None:
+    running.agent.learn([blocked(0, CLIENT)], time.time())
+    assert logs == []
+    running.agent.finish_reading(time.time())
+    running.agent.learn([blocked(1)], time.time())
+    running.stop()
+    assert [(entry["event"], entry["subject"], entry["cause"]) for entry in logs] == [
+        ("decision applied", ALICE, "burst")
+    ]
+    assert 0 <= logs[0]["delay_ms"] < 5000
+    samples = {sample.name: sample.value for metric in running.agent.delays.collect() for sample in metric.samples}
+    assert samples["weir_agent_decision_delay_seconds_count"] == 1
+
+
+def test_what_was_known_and_under_way_is_known_after_a_restart(running: Running, tmp_path: Path) -> None:
+    running.ask(protocol_state="RCPT", sasl_username="bob")
+    running.agent.learn([blocked(0)], time.time())
+    word = Word(operators.VERSION, "op", "block", CLIENT, "me", "why", time.time() + 60, "521 by hand")
+    running.agent.learn(
+        [record(topics.OPERATORS, 0, operators.key(word), operators.encoder.encode(word))._replace(time=time.time())],
+        time.time(),
+    )
+    running.stop()
+    again = Running(tmp_path)
+    assert again.ask(protocol_state="RCPT", sasl_username="alice", client_address="192.0.2.1") == decision(ALICE).action
+    assert again.ask(protocol_state="RCPT", sasl_username="carol") == "521 by hand"
+    end = {"protocol_state": "END-OF-MESSAGE", "recipient_count": "1", "size": "5"}
+    again.ask(**end, sasl_username="bob", client_address="192.0.2.1")
+    last = again.stop()[-1]
+    assert isinstance(last, Request)
+    assert (last.messages, last.recipients, last.bytes) == (0, 0, 5), "its recipient was counted before"
+
+
+def test_garbage_in_any_topic_is_counted_and_told_once(running: Running, logs: list[Any]) -> None:
+    garbage = [b"", b"\xff", b"{}", b"[" * 100_000, b'{"partition":12,"next":1}', None]
+    for offset, value in enumerate(garbage):
+        for topic in (topics.DECISIONS, topics.OPERATORS, topics.ECHO):
+            running.agent.learn([record(topic, offset, b"\xff", value)], time.time())
+    assert running.agent.knowledge.garbage == 18
+    running.agent.tick(time.time())
+    running.agent.tick(time.time())
+    assert [entry["count"] for entry in logs] == [18]
+    assert running.ask(protocol_state="RCPT") == "DUNNO"
+    running.stop()
+
+
+def test_garbage_does_not_replace_the_last_good_in_the_snapshot(running: Running, tmp_path: Path) -> None:
+    good = blocked(0)
+    running.agent.learn([good, good._replace(offset=1, value=b"garbage")], time.time())
+    running.agent.finish_reading(time.time())
+    running.stop()
+    again = Running(tmp_path)
+    assert again.ask(protocol_state="RCPT", sasl_username="alice") == decision(ALICE).action
+    again.stop()
+
+
+def test_heartbeat_tells_the_agents_state_and_speaks_for_quiet_partitions(running: Running) -> None:
+    now = time.time()
+    running.ask(protocol_state="RCPT", sasl_username="alice")
+    running.agent.heartbeat(now)
+    running.agent.heartbeat(now + 1)
+    running.agent.finish_reading(now)
+    running.agent.heartbeat(now + 6)
+    _, first, second, third = running.stop()
+    assert isinstance(first, Heartbeat)
+    assert isinstance(second, Heartbeat)
+    assert isinstance(third, Heartbeat)
+    spoken = {subjects.partition(ALICE), subjects.partition(CLIENT)}
+    assert {*first.quiet_partitions} == {*range(12)} - spoken
+    assert second.quiet_partitions == []
+    assert third.quiet_partitions == [*range(12)]
+    assert (first.host, first.version, first.stale, third.stale) == ("mx1", __version__, True, False)
+
+
+def test_counting_alone_is_told_once_and_so_is_its_end(running: Running, logs: list[Any]) -> None:
+    start = time.time()
+
+    def tick(at: float, echo: bool = False) -> None:
+        if echo:
+            for partition in range(12):
+                running.agent.freshness.echo(partition, 1, at, at)
+        running.agent.tick(at)
+
+    tick(start + 5)
+    assert logs == [], "it has just started"
+    tick(start + 11)
+    tick(start + 12)
+    tick(start + 13, echo=True)
+    tick(start + 14, echo=True)
+    tick(start + 30)
+    running.stop()
+    assert [entry["event"].split(":")[0] for entry in logs] == [
+        "counting alone",
+        "counted with the fleet again",
+        "counting alone",
+    ]
+
+
+def test_an_event_of_the_longest_texts_fits(running: Running) -> None:
+    texts = dict.fromkeys(
+        ("sender", "recipient", "client_name", "helo_name", "instance", "queue_id", "policy_context"), "\1" * 8000
+    )
+    running.ask(protocol_state="RCPT", sasl_username="ü" * 4000, **texts)
+    (event,) = running.stop()
+    assert isinstance(event, Request)
+    assert event.cut
+    assert len(events.encoder.encode(event)) < 64 * 1024
