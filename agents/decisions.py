@@ -23,6 +23,10 @@ class InForce(msgspec.Struct, gc=False):
     until: float
     after: float
     text: str
+    recalled: bool
+    """Only the snapshot has it, as far as the topic was read."""
+    next: "InForce | None" = None
+    """Of another cause, on the same subject."""
 
     @property
     def action(self) -> str:
@@ -33,17 +37,19 @@ class Decisions:
     """All decisions in force, by subject."""
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[InForce, ...]] = {}
+        self._of: dict[str, InForce] = {}
+        """The first of each subject's; almost always it is the only one."""
         self._round: Iterator[str] = iter(())
 
     def __len__(self) -> int:
         """Subjects with decisions."""
         return len(self._of)
 
-    def apply(self, key: bytes, value: bytes | None, now: float) -> decisions.Decision | None:
+    def apply(self, key: bytes, value: bytes | None, now: float, recalled: bool = False) -> decisions.Decision | None:
         """Take in one record of weir.decisions; None as value removes what stands under that key.
 
-        Returns the decision if it is now in force. Raises ValueError for a record that makes no sense.
+        `recalled` says that it comes from the snapshot. Returns the decision if it is now in force. Raises ValueError
+        for a record that makes no sense.
         """
         cause, subject = decisions.split_key(key)
         if value is None:
@@ -55,7 +61,7 @@ class Decisions:
         if decision.shadow or decision.until <= now:
             self._replace(subject, cause, None)
             return None
-        self._replace(subject, cause, _in_force(decision))
+        self._replace(subject, cause, _in_force(decision, recalled))
         return decision
 
     def blocking(self, subject: str, now: float, released: float) -> InForce | None:
@@ -63,14 +69,24 @@ class Decisions:
 
         A decision that did not take that release into account is void.
         """
-        for found in self._of.get(subject, ()):
-            if now < found.until and found.after >= released:
-                return found
-        return None
+        found = self._of.get(subject)
+        while found is not None and (now >= found.until or found.after < released):
+            found = found.next
+        return found
 
-    def keys(self) -> Iterator[bytes]:
-        """Keys of the records behind all that is in memory."""
-        return (decisions.key(found.cause, subject) for subject, several in self._of.items() for found in several)
+    def confirm(self, key: bytes) -> None:
+        """The topic has a record with this key."""
+        cause, _, subject = key.decode(errors="replace").partition(" ")
+        for found in self._all(subject):
+            if found.cause == cause:
+                found.recalled = False
+
+    def unconfirmed(self) -> Iterator[tuple[str, bytes]]:
+        """Subject and key of what only the snapshot has."""
+        for subject in self._of:
+            for found in self._all(subject):
+                if found.recalled:
+                    yield subject, decisions.key(found.cause, subject)
 
     def expire(self, now: float, limit: int) -> None:
         """Remove what is over among the next `limit` subjects; the rounds go on for ever."""
@@ -79,22 +95,33 @@ class Decisions:
             if subject is None:
                 self._round = iter(list(self._of))
                 subject = next(self._round)
-            for found in self._of.get(subject, ()):
+            for found in self._all(subject):
                 if found.until <= now:
                     self._replace(subject, found.cause, None)
 
+    def _all(self, subject: str) -> list[InForce]:
+        several: list[InForce] = []
+        found = self._of.get(subject)
+        while found is not None:
+            several.append(found)
+            found = found.next
+        return several
+
     def _replace(self, subject: str, cause: str, new: InForce | None) -> None:
-        others = tuple(found for found in self._of.get(subject, ()) if found.cause != cause)
-        if new is not None:
-            self._of[subject] = (*others, new)
-        elif others:
-            self._of[subject] = others
-        else:
+        first = new
+        for found in self._all(subject):
+            if found.cause != cause:
+                found.next = first
+                first = found
+        if first is None:
             self._of.pop(subject, None)
+        else:
+            self._of[subject] = first
 
 
-def _in_force(decision: decisions.Decision) -> InForce:
+def _in_force(decision: decisions.Decision, recalled: bool) -> InForce:
     text = decision.action.replace(_IDENTITY, " ")
     if decision.id:
         text = text.replace(decision.id, _IDENTITY)
-    return InForce(decision.id, sys.intern(decision.cause), decision.until, decision.after, sys.intern(text))
+    cause = sys.intern(decision.cause)
+    return InForce(decision.id, cause, decision.until, decision.after, sys.intern(text), recalled)

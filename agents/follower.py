@@ -10,16 +10,31 @@ Invariants
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, TopicDescription
 
 from weir import kafka, settings, topics
 
 BATCH = 500
 POLL_SECONDS = 0.25
 RETRY_SECONDS = 1.0
+CHECK_SECONDS = 30.0
+"""Between two looks at the topics' ids."""
+
+_STARTS = {topics.DECISIONS: OFFSET_BEGINNING, topics.OPERATORS: OFFSET_BEGINNING, topics.ECHO: OFFSET_END}
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +64,8 @@ class Follower:
         self._on_records = on_records
         self._on_ready = on_ready
         self._unread = {(p.topic, p.partition) for p in _partitions() if p.topic != topics.ECHO}
-        self._failing = False
+        self.failing = False
+        """What Kafka said last was an error."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
@@ -62,18 +78,23 @@ class Follower:
         self._thread.join()
 
     def _run(self) -> None:
+        topic_ids = _TopicIds(self._kafka)
         while not self._stopping.is_set():
             try:
-                self._follow()
+                self._follow(topic_ids)
             except KafkaException as error:
                 self._tell_failure(error.args[0])
                 self._stopping.wait(RETRY_SECONDS)
 
-    def _follow(self) -> None:
+    def _follow(self, topic_ids: "_TopicIds") -> None:
+        """Read from the beginning and on, until stopped or until a topic was made anew."""
         consumer = Consumer(_configuration(self._kafka), error_cb=self._on_error)
         try:
             consumer.assign(_partitions())
             while not self._stopping.is_set():
+                if topic_ids.have_changed(time.monotonic()):
+                    log.warning("a topic was made anew, all are read from the beginning")
+                    return
                 if (first := consumer.poll(POLL_SECONDS)) is not None:
                     received = time.time()
                     self._take([first, *consumer.consume(BATCH, 0)], received)
@@ -105,22 +126,48 @@ class Follower:
             self._tell_failure(error)
 
     def _tell_failure(self, error: KafkaError) -> None:
-        if not self._failing:
+        if not self.failing:
             log.warning("decisions cannot be followed, those known stay in force", error=error.str())
-        self._failing = True
+        self.failing = True
 
     def _tell_success(self) -> None:
-        if self._failing:
+        if self.failing:
             log.info("decisions are followed again")
-        self._failing = False
+        self.failing = False
+
+
+class _TopicIds:
+    """Tells that a topic was made anew. librdkafka (2.16) alone would go on with the offset in the former one, or, if
+    that one's leader had ever changed, wait for ever without a word.
+    """
+
+    def __init__(self, kafka_settings: settings.Kafka) -> None:
+        self._admin = AdminClient({**kafka.client(kafka_settings)})
+        self._known: dict[str, str] = {}
+        self._asked: dict[str, Future[TopicDescription]] = {}
+        self._next = 0.0
+
+    def have_changed(self, now: float) -> bool:
+        """Look at the answers that came, and ask again after CHECK_SECONDS (`now` is monotonic); waits for nothing."""
+        changed = False
+        for name, answer in list(self._asked.items()):
+            if answer.done():
+                del self._asked[name]
+                if answer.exception() is None:
+                    topic_id = str(answer.result().topic_id)
+                    changed |= self._known.get(name, topic_id) != topic_id
+                    self._known[name] = topic_id
+        if not self._asked and now >= self._next:
+            self._next = now + CHECK_SECONDS
+            self._asked = self._admin.describe_topics(TopicCollection(list(_STARTS)))
+        return changed
 
 
 def _partitions() -> list[TopicPartition]:
-    starts = {topics.DECISIONS: OFFSET_BEGINNING, topics.OPERATORS: OFFSET_BEGINNING, topics.ECHO: OFFSET_END}
     return [
-        TopicPartition(topic.name, number, starts[topic.name])
+        TopicPartition(topic.name, number, _STARTS[topic.name])
         for topic in topics.ALL
-        if topic.name in starts
+        if topic.name in _STARTS
         for number in range(topic.partitions)
     ]
 
@@ -144,6 +191,7 @@ def _configuration(kafka_settings: settings.Kafka) -> kafka.Configuration:
         "fetch.max.bytes": 1024 * 1024,
         "queued.max.messages.kbytes": 2048,
         "queued.min.messages": 1000,
+        "fetch.queue.backoff.ms": 10,  # a full queue is soon taken; by default it then waits a second
         "topic.metadata.refresh.interval.ms": 10_000,
         "socket.nagle.disable": True,
     }

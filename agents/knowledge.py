@@ -8,13 +8,12 @@ position, or has newer records at older offsets): then it cannot tell what was l
 Invariants: a record that cannot be understood changes nothing; records of a partition are taken in their order.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from agents.decisions import Decisions
 from agents.follower import Record
-from weir import topics
+from weir import subjects, topics
 from weir.decisions import Decision
 from weir.operators import Operators
 
@@ -71,20 +70,17 @@ class Knowledge:
         self._read: dict[Partition, int] = {}
         """The highest offsets read so far."""
         self._made_anew: set[Partition] = set()
-        self._unconfirmed: defaultdict[Partition, set[bytes]] = defaultdict(set)
-        """Keys that only the snapshot has, so far."""
+        self._words: set[bytes] = set()
+        """Keys of operators' words that only the snapshot has, so far."""
 
     def recall(self, records: Iterable[Record], positions: dict[Partition, Position], now: float) -> None:
         """Take in a snapshot; `positions` is how far it knows the topics, complete once `records` are iterated."""
         for record in records:
             if not record.key:
                 continue
-            key = record.key
-            unconfirmed = self._unconfirmed[record.topic, record.partition]
-            unconfirmed.discard(key)
-            is_decision = record.topic == topics.DECISIONS
-            if self._apply(record, now) is not None or (record.value is not None and not is_decision):
-                unconfirmed.add(key)
+            self._apply(record, now, recalled=True)
+            if record.topic == topics.OPERATORS:
+                (self._words.discard if record.value is None else self._words.add)(record.key)
         self._positions = dict(positions)
         self._recalled = {partition: position.offset for partition, position in positions.items()}
 
@@ -95,11 +91,7 @@ class Knowledge:
         """
         is_new = advance(self._positions, record)
         if not self.complete:
-            partition = (record.topic, record.partition)
-            self._unconfirmed[partition].discard(record.key or b"")
-            self._read[partition] = max(self._read.get(partition, -1), record.offset)
-            if is_new and record.offset <= self._recalled.get(partition, -1):
-                self._made_anew.add(partition)
+            self._confirm(record, is_new)
         return self._apply(record, now) if is_new else None
 
     def finish_reading(self, now: float) -> Completed:
@@ -107,23 +99,39 @@ class Knowledge:
         self.complete = True
         removed: list[Record] = []
         kept = 0
-        for partition, keys in self._unconfirmed.items():
+        for partition, key in list(self._unconfirmed()):
             ended_before = self._read.get(partition, -1) < self._recalled.get(partition, -1)
             if ended_before or partition in self._made_anew:
-                kept += len(keys)
+                kept += 1
                 continue
-            removed += (Record(*partition, -1, key, None, 0.0, now) for key in keys)
-        for record in removed:
-            self._apply(record, now)
-        self._unconfirmed.clear()
-        self._read.clear()
+            tombstone = Record(*partition, -1, key, None, 0.0, now)
+            self._apply(tombstone, now)
+            removed.append(tombstone)
         return Completed(removed, kept)
 
-    def _apply(self, record: Record, now: float) -> Decision | None:
+    def _confirm(self, record: Record, is_new: bool) -> None:
+        partition = (record.topic, record.partition)
+        key = record.key or b""
+        if record.topic == topics.DECISIONS:
+            self.decisions.confirm(key)
+        else:
+            self._words.discard(key)
+        self._read[partition] = max(self._read.get(partition, -1), record.offset)
+        if is_new and record.offset <= self._recalled.get(partition, -1):
+            self._made_anew.add(partition)
+
+    def _unconfirmed(self) -> Iterator[tuple[Partition, bytes]]:
+        for subject, key in self.decisions.unconfirmed():
+            yield (topics.DECISIONS, subjects.partition(subject)), key
+        for key in self._words:
+            yield (topics.OPERATORS, 0), key
+
+    def _apply(self, record: Record, now: float, recalled: bool = False) -> Decision | None:
+        key = record.key or b""
         try:
             if record.topic == topics.DECISIONS:
-                return self.decisions.apply(record.key or b"", record.value, now)
-            self.operators.apply(record.key or b"", record.value, record.time)
+                return self.decisions.apply(key, record.value, now, recalled)
+            self.operators.apply(key, record.value, record.time)
         except Exception as error:  # a topic's garbage, of whatever kind, stops nobody
             self.tell_garbage(record, error)
         return None

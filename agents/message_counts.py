@@ -5,11 +5,11 @@ the message. At DATA and END-OF-MESSAGE the recipients rise to recipient_count, 
 yet; END-OF-MESSAGE adds the bytes and ends the message. What was asked for is counted alike, whatever was answered.
 
 Invariants: an accepted message gives the same sums whether Weir is asked at RCPT, at END-OF-MESSAGE or at both (the
-bytes at END-OF-MESSAGE only); at most MAX_MESSAGES messages are remembered, each at most MAX_AGE seconds; replaying the
+bytes at END-OF-MESSAGE only); MAX_MESSAGES are remembered, for MAX_AGE seconds, and at most BATCH beyond; replaying the
 events of a message leaves what counting it had left.
 """
 
-from collections import OrderedDict
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +18,8 @@ from weir.events import Request, is_accepted
 
 MAX_MESSAGES = 100_000
 MAX_AGE = 3600.0
+BATCH = 1000
+"""New messages after which the old ones are looked at: a dict finds its oldest entry slowly once many are gone."""
 _MAX_INSTANCE = 100
 """Characters that tell instances apart; Postfix's have some 25."""
 
@@ -46,8 +48,10 @@ class MessageCounts:
     """The messages that are under way on this host."""
 
     def __init__(self) -> None:
-        self._messages: OrderedDict[str, _Message] = OrderedDict()
+        self._messages: dict[str, _Message] = {}
         """By instance, the oldest first."""
+        self._new = 0
+        """Messages since the old ones were looked at."""
         self.forgotten = 0
         """Messages that had to go before their time."""
 
@@ -101,15 +105,20 @@ class MessageCounts:
             message = _Message(0, 0, time)
             if instance:
                 self._messages[instance] = message
-                self._forget(time)
+                self._new += 1
+                if self._new >= BATCH:
+                    self._forget(time)
         return message
 
     def _forget(self, time: float) -> None:
-        """Let the oldest go; two for one that comes at most, so that no request pays for many."""
-        for _ in range(2):
-            oldest = next(iter(self._messages.values()))
-            if len(self._messages) > MAX_MESSAGES:
-                self.forgotten += 1
-            elif oldest.since >= time - MAX_AGE:
-                return
-            self._messages.popitem(last=False)
+        """Let the oldest go."""
+        self._new = 0
+        excess = len(self._messages) - MAX_MESSAGES
+        gone = []
+        for instance, message in islice(self._messages.items(), 2 * BATCH):
+            if len(gone) >= excess and message.since >= time - MAX_AGE:
+                break
+            self.forgotten += message.since >= time - MAX_AGE
+            gone.append(instance)
+        for instance in gone:
+            del self._messages[instance]

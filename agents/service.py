@@ -127,8 +127,9 @@ class Service:
         log.info("settings reloaded", restart_needed=restart)
 
     def _on_records(self, records: list[Record]) -> None:
-        """In the follower's thread: one batch at a time, so that neither memory nor pauses grow."""
+        """In the follower's thread: one batch at a time, and no faster than the disk, so that memory stays small."""
         self._taken.acquire()
+        self._snapshot.wait_for_room(0.2)
         self._loop.call_soon_threadsafe(self._take, records)
 
     def _take(self, records: list[Record]) -> None:

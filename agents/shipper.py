@@ -34,6 +34,9 @@ BACK_OFF_SECONDS = (0.1, 5.0)
 _PAUSE_SECONDS = 0.0005
 _REPORT_SECONDS = 0.05
 _IDLE_SECONDS = 1.0
+STALL_SECONDS = 60.0
+"""Without any acknowledgement so long, a new producer is made: librdkafka (2.16) does not always notice that a topic
+was made anew on another broker."""
 _AWAY = (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL)
 
 log = structlog.get_logger(__name__)
@@ -58,6 +61,7 @@ class Shipper:
         self._outbox = Outbox(spool.host)
         self._position = Position(0, 0)
         self._seq = 0
+        self._progress = 0.0  # monotonic time of the last acknowledgement, or since when something waits for one
         self._error: KafkaError | None = None
         self._failing = False
         self._back_off = BACK_OFF_SECONDS[0]
@@ -118,6 +122,8 @@ class Shipper:
         for envelope in (*self._take_full(), *self._outbox.due(now, everything=self._stopping.is_set())):
             self._send(producer, envelope)
         producer.poll(0)
+        if self.in_flight and now - self._progress > STALL_SECONDS:
+            self._error = KafkaError(KafkaError._TIMED_OUT, "nothing was acknowledged for a minute")
         self._spool.acknowledge(self._outbox.oldest(self._position))
         if more:
             time.sleep(_PAUSE_SECONDS)  # lets the policy server's thread have the interpreter
@@ -175,6 +181,8 @@ class Shipper:
             on_delivery=partial(self._delivered, self._outbox, envelope),
         )
         destination.in_flight.append(envelope)
+        if not self.in_flight:
+            self._progress = time.monotonic()
         self.in_flight += 1
         self._in_flight_bytes += len(envelope.value)
 
@@ -188,6 +196,7 @@ class Shipper:
         destination.in_flight.remove(envelope)  # the leftmost: partitions acknowledge in order
         destination.confirmed = True
         self.in_flight -= 1
+        self._progress = time.monotonic()
         self._in_flight_bytes -= len(envelope.value)
         if destination.topic == topics.TALLIES:
             self._on_delivered(destination.partition, message.offset() or 0, envelope.newest)

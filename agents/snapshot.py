@@ -25,10 +25,12 @@ from agents.follower import Record
 from agents.knowledge import Partition, Position, advance
 
 VERSION = 1
-WRITE_SECONDS = 0.5
 SYNC_SECONDS = 30.0
+RETRY_SECONDS = 1.0
 MAX_WAITING = 20_000
 """Records kept while the disk refuses. With more the snapshot is given up: one with a hole would be worse than none."""
+ROOM = 2_000
+"""Records that may wait before it is better to bring no more."""
 _GROWTH = 1024 * 1024
 _PAUSE_LINES = 200
 """Lines between two short pauses, in which the policy server's thread gets the interpreter."""
@@ -78,7 +80,8 @@ class Snapshot:
         self._given_up = False
         self._changed = False
         self._failing = False
-        self._closing = threading.Event()
+        self._closing = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshot", daemon=True)
 
     def load(self) -> Iterator[Record]:
@@ -118,14 +121,23 @@ class Snapshot:
         """
         if not self._given_up:
             self._waiting.extend(records)
+            self._wake.set()
+
+    def wait_for_room(self, timeout: float) -> None:
+        """For a thread that brings many records: wait while the disk is behind, but not for one that refuses."""
+        deadline = time.monotonic() + timeout
+        while len(self._waiting) > ROOM and not self._failing and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def rewrite(self) -> None:
         """Write the file anew soon."""
         self._rewrite = True
+        self._wake.set()
 
     def close(self) -> None:
         """Write what is waiting; return when it is on disk."""
-        self._closing.set()
+        self._closing = True
+        self._wake.set()
         self._thread.join()
 
     def _load_head(self, text: bytes) -> bool:
@@ -140,7 +152,9 @@ class Snapshot:
         synced = time.monotonic()
         closing = False
         while not closing and not self._given_up:
-            closing = self._closing.wait(WRITE_SECONDS)
+            self._wake.wait(RETRY_SECONDS if self._failing else SYNC_SECONDS)
+            self._wake.clear()
+            closing = self._closing
             is_due = closing or time.monotonic() >= synced + SYNC_SECONDS
             try:
                 self._append()

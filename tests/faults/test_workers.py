@@ -1,0 +1,79 @@
+"""Workers that come, go and stand still: counts stay exact, and what one holds back is its own partitions only."""
+
+import random
+import time
+
+import pytest
+
+from fleet.own import Worker
+from fleet.process import wait_until
+from tests.faults.system import BLOCKS, COUNTS, System, arm, wait_stopped
+from weir import subjects
+
+pytestmark = [pytest.mark.fleet, pytest.mark.soak, pytest.mark.timeout(180)]
+
+SESSION_SECONDS = 6.0
+SOON = 0.25
+
+
+def test_a_worker_joins_freezes_thaws_and_leaves_under_load(system: System, chosen: random.Random) -> None:
+    system.start(COUNTS)
+    with system.load():
+        second = system.add_worker("w2", COUNTS)
+        wait_until(lambda: second.owned() > 0, 30.0, "the second worker's share", 0.1)
+        first = system.workers["w1"]
+
+        time.sleep(chosen.uniform(0.1, 1.0))
+        frozen, other = chosen.sample([first, second], 2)
+        frozen.freeze()
+        wait_until(lambda: other.owned() == subjects.PARTITIONS, 30.0, "the other to take all over", 0.1)
+        time.sleep(chosen.uniform(0.1, 1.0))
+        frozen.thaw()
+        wait_until(lambda: frozen.owned() > 0, 40.0, "the thawed one's share", 0.1)
+
+        time.sleep(chosen.uniform(0.1, 1.0))
+        leaves, stays = chosen.sample([first, second], 2)
+        system.workers.pop(leaves.name.removeprefix("worker "))
+        assert leaves.terminate() == 0
+        wait_until(lambda: stays.owned() == subjects.PARTITIONS, 30.0, "the other to take all over", 0.1)
+    system.assert_exact()
+
+
+def test_a_worker_frozen_inside_a_transaction_holds_back_its_own_partitions_only(
+    system: System, chosen: random.Random
+) -> None:
+    system.start(BLOCKS, agents=3, workers=2)
+    frozen, other = chosen.sample(list(system.workers.values()), 2)
+    its_own, others = partitions(frozen), partitions(other)
+    assert its_own | others == set(range(subjects.PARTITIONS))
+
+    warm_up = system.attacker(chosen, others)  # the first decision of all is slower
+    system.attack(warm_up)
+    system.wait_refused(warm_up)
+
+    arm(frozen, "after-produce")
+    held_back = system.attacker(chosen, its_own)
+    system.attack(held_back)
+    wait_stopped(frozen)
+    stopped = time.time()
+
+    delays = []
+    for _ in range(5):
+        sender = system.attacker(chosen, others)
+        crossed = system.attack(sender)
+        delays.append(system.wait_refused(sender) - crossed)
+    assert time.time() - stopped < SESSION_SECONDS, "the frozen worker was replaced meanwhile: nothing was shown"
+    print(f"decisions of the others after {[round(1000 * delay) for delay in delays]} ms")
+    assert max(delays) < SOON
+    assert system.answers(held_back) == ["DUNNO"] * 3
+
+    system.wait_refused(held_back, 40.0)
+    frozen.thaw()
+    wait_until(lambda: frozen.restarts == 1, 20.0, "the end of the replaced worker")
+    system.assert_exact()
+
+
+def partitions(worker: Worker) -> set[int]:
+    """Those that the worker was given, in a system that is at rest."""
+    logged = wait_until(lambda: worker.logged("counting"), 5.0, f"{worker.name} to tell its partitions")
+    return set(logged[-1]["partitions"])
