@@ -61,6 +61,10 @@ class Agent:
             buckets=_DELAYS,
             registry=None,
         )
+        self.age = -1.0
+        """Seconds, of what the fleet knows of this host, as of the last tick; -1: unknown."""
+        self.clock_offset = 0.0
+        """As of the last tick."""
         self._host = host
         self._spool = spool
         self._snapshot = snapshot
@@ -102,7 +106,7 @@ class Agent:
             if record.topic == topics.ECHO:
                 self._hear(record)
             else:
-                learned.append(self._learn(record, now - self.freshness.clock_offset))
+                learned += self._learn(record, now - self.freshness.clock_offset)
         self._snapshot.add(learned)
 
     def finish_reading(self, now: float) -> None:
@@ -137,8 +141,9 @@ class Agent:
 
     def tick(self, now: float) -> None:
         """Once a second: let go what is over, and tell what has changed."""
-        self.knowledge.decisions.expire(now - self.freshness.clock_offset, 1000)
-        age = self.freshness.age(now)
+        self.clock_offset = self.freshness.clock_offset
+        self.age = age = self.freshness.age(now)
+        self.knowledge.decisions.expire(now - self.clock_offset, 1000)
         alone = (now - self._started if age < 0 else age) > ALONE_SECONDS
         if alone != self._alone:
             self._alone = alone
@@ -150,13 +155,14 @@ class Agent:
             self._garbage_told = self.knowledge.garbage
             log.warning("records not understood", count=self._garbage_told, newest=self.knowledge.last_error)
 
-    def _learn(self, record: Record, now: float) -> Record:
-        """Returns what the snapshot is to keep."""
-        garbage = self.knowledge.garbage
-        decision = self.knowledge.learn(record, now)
-        if decision is not None and self.knowledge.complete:
-            self._tell(decision, now)
-        return record if self.knowledge.garbage == garbage else record._replace(key=b"", value=None)
+    def _learn(self, record: Record, now: float) -> list[Record]:
+        """Returns what is to go into the snapshot."""
+        learned = self.knowledge.learn(record, now)
+        if learned is None:
+            return []
+        if learned.decision is not None and self.knowledge.complete:
+            self._tell(learned.decision, now)
+        return [learned.record]
 
     def _tell(self, decision: Decision, now: float) -> None:
         delay = now - decision.evidence.time

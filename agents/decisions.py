@@ -1,7 +1,7 @@
 """The decisions in force, in an agent's memory: what it needs to answer, and no more.
 
 Invariants: the newest record of a cause and a subject replaces the one before it; what cannot be understood changes
-nothing; a shadow blocks nobody; a decision ends at its `until` by itself, whether or not it was removed by then.
+nothing; a shadow blocks nobody; a decision ends at its `until` by itself, though it is removed only later.
 """
 
 import sys
@@ -11,6 +11,8 @@ import msgspec
 
 from weir import decisions
 
+GRACE = 120.0
+"""Seconds that a decision stays in memory after its end: until the clock's offset is known, `now` may be wrong."""
 _IDENTITY = "\0"
 """Stands for the decision's id in the text of an action, which is then the same for all decisions of a cause."""
 
@@ -58,11 +60,9 @@ class Decisions:
         decision = decisions.decoder.decode(value)
         if decision.version != decisions.VERSION or (decision.cause, decision.subject) != (cause, subject):
             raise ValueError(f"expected a decision of version {decisions.VERSION} that agrees with its key {key!r}")
-        if decision.shadow or decision.until <= now:
-            self._replace(subject, cause, None)
-            return None
-        self._replace(subject, cause, _in_force(decision, recalled))
-        return decision
+        blocks = not decision.shadow and decision.until + GRACE > now
+        self._replace(subject, cause, _in_force(decision, recalled) if blocks else None)
+        return decision if blocks and now < decision.until else None
 
     def blocking(self, subject: str, now: float, released: float) -> InForce | None:
         """The decision that blocks this subject; `released` is the time of its newest release, 0 if none.
@@ -96,7 +96,7 @@ class Decisions:
                 self._round = iter(list(self._of))
                 subject = next(self._round)
             for found in self._all(subject):
-                if found.until <= now:
+                if found.until + GRACE <= now:
                     self._replace(subject, found.cause, None)
 
     def _all(self, subject: str) -> list[InForce]:

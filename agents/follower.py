@@ -78,16 +78,19 @@ class Follower:
         self._thread.join()
 
     def _run(self) -> None:
-        topic_ids = _TopicIds(self._kafka)
         while not self._stopping.is_set():
             try:
-                self._follow(topic_ids)
+                self._follow()
             except KafkaException as error:
                 self._tell_failure(error.args[0])
                 self._stopping.wait(RETRY_SECONDS)
+            except Exception:  # a fault of ours; whatever it is, the next records must come
+                log.exception("follower failed")
+                self._stopping.wait(RETRY_SECONDS)
 
-    def _follow(self, topic_ids: "_TopicIds") -> None:
+    def _follow(self) -> None:
         """Read from the beginning and on, until stopped or until a topic was made anew."""
+        topic_ids = _TopicIds(self._kafka)
         consumer = Consumer(_configuration(self._kafka), error_cb=self._on_error)
         try:
             consumer.assign(_partitions())

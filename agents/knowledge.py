@@ -29,6 +29,15 @@ class Position(NamedTuple):
     """The latest time of a record up to there: a topic made anew has lower offsets and later times."""
 
 
+class Learned(NamedTuple):
+    """What came of a record that was new."""
+
+    record: Record
+    """For the snapshot. One that was not understood has neither key nor value there: it replaces none."""
+    decision: Decision | None
+    """In force by this record."""
+
+
 class Completed(NamedTuple):
     """What became of the snapshot's records that the topics do not have."""
 
@@ -84,15 +93,18 @@ class Knowledge:
         self._positions = dict(positions)
         self._recalled = {partition: position.offset for partition, position in positions.items()}
 
-    def learn(self, record: Record, now: float) -> Decision | None:
-        """Take in a record of a topic, unless it is known; `now` is Unix seconds by the broker's clock.
-
-        Returns a decision that is in force by this record.
-        """
+    def learn(self, record: Record, now: float) -> Learned | None:
+        """Take in a record of a topic; None if it was known. `now` is Unix seconds by the broker's clock."""
         is_new = advance(self._positions, record)
         if not self.complete:
             self._confirm(record, is_new)
-        return self._apply(record, now) if is_new else None
+        if not is_new:
+            return None
+        garbage = self.garbage
+        decision = self._apply(record, now)
+        if self.garbage > garbage:
+            record = record._replace(key=b"", value=None)
+        return Learned(record, decision)
 
     def finish_reading(self, now: float) -> Completed:
         """The topics are read to their end: what only the snapshot has goes, unless its partition was made anew."""

@@ -114,7 +114,7 @@ class MessageCounts:
         """Let the oldest go."""
         self._new = 0
         excess = len(self._messages) - MAX_MESSAGES
-        gone = []
+        gone: list[str] = []
         for instance, message in islice(self._messages.items(), 2 * BATCH):
             if len(gone) >= excess and message.since >= time - MAX_AGE:
                 break

@@ -3,7 +3,6 @@
 Invariant: a request pays for no metric but one counter.
 """
 
-import time
 from collections.abc import Iterator
 
 import structlog
@@ -12,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from agents.agent import Agent
+from agents.follower import Follower
 from agents.policy_server import PolicyServer
 from agents.shipper import Shipper
 from agents.spool import Spool
@@ -21,11 +21,12 @@ log = structlog.get_logger(__name__)
 
 
 class AgentCollector(Collector):
-    def __init__(self, agent: Agent, server: PolicyServer, spool: Spool, shipper: Shipper) -> None:
+    def __init__(self, agent: Agent, server: PolicyServer, spool: Spool, shipper: Shipper, follower: Follower) -> None:
         self._agent = agent
         self._server = server
         self._spool = spool
         self._shipper = shipper
+        self._follower = follower
 
     def collect(self) -> Iterator[Metric]:
         yield self._requests()
@@ -71,21 +72,14 @@ class AgentCollector(Collector):
         yield "connections", "Connections of Postfix", len(self._server.connections)
         yield "spool_bytes", "Bytes of events that Kafka has not acknowledged", self._spool.unacknowledged_bytes
         yield "envelopes_in_flight", "Envelopes on their way to Kafka", self._shipper.in_flight
-        yield (
-            "freshness_seconds",
-            "Age of what the fleet knows of this host; -1: unknown",
-            agent.freshness.age(time.time()),
-        )
-        yield "clock_offset_seconds", "What this host's clock is ahead of the broker's", agent.freshness.clock_offset
+        yield "freshness_seconds", "Age of what the fleet knows of this host; -1: unknown", agent.age
+        yield "clock_offset_seconds", "What this host's clock is ahead of the broker's", agent.clock_offset
         yield "decisions", "Subjects with decisions in memory", len(knowledge.decisions)
         yield "operators_words", "Operators' blocks and allows in memory", len(knowledge.operators.standing)
         yield "messages", "Messages under way that are remembered", len(agent.counts)
         yield "stale", "1 until decisions and operators' words were read to their end", not knowledge.complete
-        yield (
-            "kept_after_loss",
-            "Records kept from the snapshot because their topic was made anew",
-            agent.kept_after_loss,
-        )
+        yield "follow_failing", "1 while decisions and operators' words cannot be read", self._follower.failing
+        yield "kept_after_loss", "Records kept from the snapshot: their topic was made anew", agent.kept_after_loss
 
 
 def serve(address: str, collector: AgentCollector) -> None:
@@ -96,4 +90,4 @@ def serve(address: str, collector: AgentCollector) -> None:
     try:
         start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:
-        log.error("metrics cannot be served", address=address, error=str(error))  # noqa: TRY400 (no traceback: the error is the address)
+        log.error("metrics cannot be served", address=address, error=str(error))  # noqa: TRY400

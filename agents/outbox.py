@@ -13,7 +13,8 @@ Invariants
 from collections import deque
 from dataclasses import dataclass, field
 
-from agents.segments import MAX_LINE, Position
+from agents.segment import MAX_LINE
+from agents.segments import Position
 from weir import envelopes, status, subjects, tallies, topics
 from weir.events import Event, Heartbeat
 

@@ -10,6 +10,7 @@ Invariant: the event loop's thread does nothing that waits: disk, Kafka and metr
 """
 
 import asyncio
+import ctypes
 import gc
 import resource
 import signal
@@ -38,6 +39,7 @@ from weir.settings import Settings
 READY_SECONDS = 5.0
 SHIP_SECONDS = 3.0
 HEARTBEAT_SECONDS = 5.0
+_M_ARENA_MAX = -8  # malloc.h
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +114,7 @@ class Service:
 
     def _serve_metrics(self) -> None:
         if self._settings.agent.metrics:
-            collector = metrics.AgentCollector(self._agent, self._server, self._spool, self._shipper)
+            collector = metrics.AgentCollector(self._agent, self._server, self._spool, self._shipper, self._follower)
             metrics.serve(self._settings.agent.metrics, collector)
 
     def _reload(self) -> None:
@@ -163,3 +165,6 @@ def _tune() -> None:
     sys.setswitchinterval(0.0005)
     # Requests leave no cycles behind, and what is in memory for long is no garbage: rare collections are enough.
     gc.set_threshold(20_000, 50, 100)
+    # One heap for all threads: each thread's own would keep what reading the topics needed once. (glibc only.)
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

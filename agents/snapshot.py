@@ -27,6 +27,8 @@ from agents.knowledge import Partition, Position, advance
 VERSION = 1
 SYNC_SECONDS = 30.0
 RETRY_SECONDS = 1.0
+KEEP_SECONDS = 86_400.0
+"""On disk what is over stays so long: a clock that is wrong by less removes nothing that counts."""
 MAX_WAITING = 20_000
 """Records kept while the disk refuses. With more the snapshot is given up: one with a hole would be worse than none."""
 ROOM = 2_000
@@ -109,16 +111,11 @@ class Snapshot:
                 yield record
 
     def start(self) -> None:
-        """Begin to write. Raises OSError if that is impossible."""
-        if not self._length:
-            self._replace(())
-        os.truncate(self._path, self._length)
+        """Begin to write."""
         self._thread.start()
 
     def add(self, records: list[Record]) -> None:
-        """Records to append, as they came; returns at once. One that was not understood comes without key and value:
-        it replaces none, but the file knows its place.
-        """
+        """Records to append, as they came; returns at once. One without a key only moves the file's position."""
         if not self._given_up:
             self._waiting.extend(records)
             self._wake.set()
@@ -145,8 +142,10 @@ class Snapshot:
             head = _head_decoder.decode(text)
         except msgspec.DecodeError:
             return False
+        if head.version != VERSION or not text.endswith(b"\n"):
+            return False
         self.positions = {(topic, number): Position(offset, at) for topic, number, offset, at in head.positions}
-        return head.version == VERSION and text.endswith(b"\n")
+        return True
 
     def _run(self) -> None:
         synced = time.monotonic()
@@ -158,7 +157,7 @@ class Snapshot:
             is_due = closing or time.monotonic() >= synced + SYNC_SECONDS
             try:
                 self._append()
-                if self._rewrite or self._length > self._rewrite_at:
+                if self._length and (self._rewrite or self._length > self._rewrite_at):
                     self._rewrite = False
                     self._compact()
                 if is_due and self._changed:
@@ -174,6 +173,8 @@ class Snapshot:
         records = self._waiting[:]
         if not records:
             return
+        if not self._length:
+            self._replace(())
         with self._path.open("r+b") as file:
             file.truncate(self._length)  # what a failed write may have left
             file.seek(self._length)
@@ -187,10 +188,10 @@ class Snapshot:
     def _compact(self) -> None:
         """Leave out what is replaced or over; only places in the file are held in memory."""
         last: dict[int, int] = {}  # by the key's hash, 64 bits: the keys themselves would cost three times as much
-        now = time.time()
+        long_over = time.time() - KEEP_SECONDS
         for place, text in self._lines():
             line = _line_decoder.decode(text)
-            if line.value is None or _is_over(line.value, now):
+            if line.value is None or _is_over(line.value, long_over):
                 last.pop(hash((line.topic, line.key)), None)
             else:
                 last[hash((line.topic, line.key))] = place

@@ -12,13 +12,15 @@ Invariants
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from agents.segments import MAX_LINE, Chunk, Position, Segments
+from agents.segment import MAX_LINE
+from agents.segments import Chunk, Position, Segments
 from weir import events
 from weir.events import Event
 
@@ -62,9 +64,8 @@ class Spool:
         self._next_seq = seq + 1
         try:
             line = events.encoder.encode(event)
-        except (UnicodeEncodeError, msgspec.MsgspecError, TypeError) as error:
+        except (UnicodeEncodeError, msgspec.MsgspecError, TypeError):
             self._dropped += 1
-            log.warning("event dropped: it cannot be encoded", seq=seq, error=str(error))
             return
         if len(line) > MAX_LINE or self._appended_bytes - self._written_bytes > MEMORY_BYTES:
             self._dropped += 1
@@ -155,9 +156,7 @@ class Spool:
                 del self._pending[:written]  # in place: `append` may be at the same list
                 self._written_bytes += sum(map(len, lines[:written]))
                 self._wake_reader.set()
-            if refused != (written < len(lines)):
-                refused = not refused
-                self._tell(refused)
+            refused = self._tell("the spool cannot be written", self._segments.error, refused)
             if closing:
                 return
             if refused:
@@ -168,22 +167,28 @@ class Spool:
 
     def _sync(self) -> None:
         next_sync = time.monotonic() + SYNC_SECONDS
-        failed = False
+        unsaved = unsynced = False
         while not self._closing.wait(SAVE_SECONDS):
-            try:
-                self._segments.save_position()
-                if time.monotonic() >= next_sync:
-                    next_sync = time.monotonic() + SYNC_SECONDS
-                    self._segments.sync()
-                    self._segments.expire(time.time())
-                failed = False
-            except OSError as error:
-                if not failed:
-                    log.warning("spool cannot be brought on disk", error=str(error))
-                failed = True
+            error = _error_of(self._segments.save_position)
+            unsaved = self._tell("the spool's position cannot be saved", error, unsaved)
+            if time.monotonic() >= next_sync:
+                next_sync = time.monotonic() + SYNC_SECONDS
+                error = _error_of(self._segments.sync) or _error_of(lambda: self._segments.expire(time.time()))
+                unsynced = self._tell("the spool cannot be brought on disk", error, unsynced)
 
-    def _tell(self, refused: bool) -> None:
-        if refused:
-            log.error("spool cannot be written, events wait in memory", error=str(self._segments.error))
-        else:
-            log.info("spool is written again")
+    def _tell(self, what: str, error: OSError | None, failed: bool) -> bool:
+        """Log what has changed since it last failed or not; returns whether it fails now."""
+        with suppress(OSError):  # the log may lie on the same full disk
+            if error is not None and not failed:
+                log.error(what, error=str(error))
+            elif error is None and failed:
+                log.info("no more: " + what)
+        return error is not None
+
+
+def _error_of(work: Callable[[], None]) -> OSError | None:
+    try:
+        work()
+    except OSError as error:
+        return error
+    return None

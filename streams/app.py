@@ -5,6 +5,7 @@ when it cannot go on: its supervisor starts it anew, and it begins where its cha
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ def run(settings: Settings) -> None:
     logs.configure()
     name = settings.streams.name or socket.gethostname()
     sys.setswitchinterval(0.001)  # the threads that write must not hold the loop back for long
+    gc.set_threshold(50_000, 20, 100)  # windows are many, live long and hold no cycles
     wait_for_kafka(settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as data:

@@ -104,7 +104,7 @@ class Changelog:
 
     def fence(self) -> None:
         """Shut out whoever wrote this partition before, and abort what they left open. Raises KafkaException."""
-        self._producer.list_topics(topics.WINDOWS, timeout=30)  # connected first, it asks for the coordinator only once
+        self._producer.list_topics(timeout=30)  # connected first, it asks for the coordinator only once
         self._producer.init_transactions(30)
 
     def write(self, batch: Batch) -> None:

@@ -3,12 +3,15 @@
 Faust's tables and acknowledgements are not used: the changelog and the offsets are ours (`streams.changelog`).
 """
 
+import asyncio
 import os
 import ssl
 from pathlib import Path
+from typing import Any
 
 import faust
 import faust.tables
+from faust.transport.drivers.aiokafka import Consumer
 from yarl import URL
 
 from weir import kafka
@@ -16,6 +19,8 @@ from weir.settings import Kafka, Settings
 
 SESSION_SECONDS = 6.0
 HEARTBEAT_SECONDS = 1.0
+TURN = 50
+"""Messages delivered before others have their turn in the loop."""
 
 
 class _NoTables(faust.tables.TableManager):
@@ -26,9 +31,27 @@ class _NoTables(faust.tables.TableManager):
         await self.recovery.start()
 
 
+class _Consumer(Consumer):
+    """Faust's own way of delivering serves acknowledgements, which we do not use, and takes two tasks a message."""
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await asyncio.sleep(0)
+                delivered = 0
+                async for _, message in self.getmany(timeout=1.0):
+                    await self.callback(message)
+                    delivered += 1
+                    if delivered % TURN == 0:
+                        await asyncio.sleep(0)
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):  # type: ignore[misc]
+            if not self.app.should_stop:
+                raise
+
+
 def make(settings: Settings, name: str, data: Path) -> faust.App:
     """The application of the worker `name`; `data` is a folder that Faust insists on and we do not need."""
-    return faust.App(
+    app = faust.App(
         settings.streams.group,
         broker=[URL(f"kafka://{server.strip()}") for server in settings.kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings.kafka),
@@ -48,6 +71,8 @@ def make(settings: Settings, name: str, data: Path) -> faust.App:
         broker_rebalance_timeout=60.0,
         broker_max_poll_records=500,
     )
+    app.transport.Consumer = _Consumer  # type: ignore[misc]
+    return app
 
 
 def _credentials(settings: Kafka) -> faust.types.auth.CredentialsT | None:

@@ -52,6 +52,8 @@ def recover(
                 recovered.broken = str(error)
                 return recovered
         _place(consumer, recovered)
+        # States where we begin, and opens the way to the brokers: a decision will not have to wait for that.
+        changelog.write(recovered.partition.snapshot())
         return recovered
     finally:
         consumer.close()

@@ -184,6 +184,21 @@ def test_garbage_does_not_replace_the_last_good_in_the_snapshot(running: Running
     again.stop()
 
 
+def test_what_is_read_again_goes_into_the_snapshot_once(running: Running, tmp_path: Path) -> None:
+    """A crash in the midst of reading must not leave an older record as the last of its key."""
+    block, lift = blocked(0), blocked(0)._replace(offset=1, value=None)
+    running.agent.learn([block, lift], time.time())
+    running.stop()
+    again = Running(tmp_path)
+    again.agent.learn([block], time.time())
+    again.stop()
+    third = Running(tmp_path)
+    third.agent.learn([block, lift], time.time())
+    third.agent.finish_reading(time.time())
+    assert third.ask(protocol_state="RCPT", sasl_username="alice") == "DUNNO"
+    third.stop()
+
+
 def test_heartbeat_tells_the_agents_state_and_speaks_for_quiet_partitions(running: Running) -> None:
     now = time.time()
     running.ask(protocol_state="RCPT", sasl_username="alice")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.decisions import Decisions
+from agents.decisions import GRACE, Decisions
 from weir import decisions
 from weir.decisions import Decision, Evidence
 
@@ -60,13 +60,20 @@ def test_the_newest_record_of_a_cause_replaces() -> None:
     assert len(known) == 0
 
 
-@pytest.mark.parametrize("harmless", [{"shadow": True}, {"until": NOW}])
+@pytest.mark.parametrize("harmless", [{"shadow": True}, {"until": NOW}, {"until": NOW - GRACE}])
 def test_a_shadow_or_an_old_one_blocks_nobody_and_replaces(harmless: dict[str, object]) -> None:
     known = Decisions()
     apply(known, decision())
     assert apply(known, decision(**harmless)) is None  # type: ignore[arg-type]
     assert action(known) == ""
-    assert len(known) == 0
+
+
+def test_a_decision_that_seems_over_by_a_wrong_clock_blocks_when_the_clock_is_corrected() -> None:
+    known = Decisions()
+    made = decision(until=NOW - 60)
+    assert apply(known, made) is None
+    known.expire(NOW, 10)
+    assert action(known, now=NOW - 61) == made.action
 
 
 def test_a_release_that_was_not_taken_into_account_voids() -> None:
@@ -103,17 +110,18 @@ def test_expiry_in_slices() -> None:
     known = Decisions()
     for number in range(100):
         apply(known, decision(f"sasl_username:u{number}", until=NOW + (1 if number % 2 else 100)))
-    known.expire(NOW + 50, 10)
+    over = NOW + GRACE + 50
+    known.expire(over, 10)
     assert 90 <= len(known) < 100
     for _ in range(20):
-        known.expire(NOW + 50, 10)
+        known.expire(over, 10)
     assert len(known) == 50
     assert action(known, "sasl_username:u0")
     apply(known, decision("sasl_username:new", until=NOW + 1))
     for _ in range(12):
-        known.expire(NOW + 500, 10)
+        known.expire(over + 500, 10)
     assert len(known) == 0
-    known.expire(NOW + 500, 10)
+    known.expire(over + 500, 10)
 
 
 def test_an_action_is_kept_whole_whatever_it_holds() -> None:

@@ -150,11 +150,12 @@ def test_a_topic_read_a_second_time_changes_nothing() -> None:
 
 def test_learn_tells_what_is_in_force_by_a_record() -> None:
     knowledge = Knowledge()
-    assert knowledge.learn(blocked(0, FRANK), NOW) == decision(FRANK)
+    assert knowledge.learn(blocked(0, FRANK), NOW) == (blocked(0, FRANK), decision(FRANK))
     assert knowledge.learn(blocked(0, FRANK), NOW) is None, "known already"
-    assert knowledge.learn(blocked(1, IVAN, until=NOW), NOW) is None, "over"
-    assert knowledge.learn(lifted(2, FRANK), NOW) is None
-    assert knowledge.learn(said(0, "block", IVAN), NOW) is None
+    for other in (blocked(1, IVAN, until=NOW), lifted(2, FRANK), said(0, "block", IVAN)):
+        assert knowledge.learn(other, NOW) == (other, None)
+    garbage = blocked(3, FRANK)._replace(value=b"garbage")
+    assert knowledge.learn(garbage, NOW) == (garbage._replace(key=b"", value=None), None)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b"[" * 100_000])

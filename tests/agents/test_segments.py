@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import segments
+from agents import segment, segments
 from agents.segments import Position, Segments, SpoolInUseError
 
 Open = Callable[..., Segments]
@@ -256,7 +256,7 @@ def test_whatever_happens_each_epoch_comes_out_whole_and_in_order(operations: li
     with tempfile.TemporaryDirectory(prefix="weir-") as folder, pytest.MonkeyPatch.context() as patch:
         disk = Disk(Path(folder) / "spool")
         patch.setattr(segments, "SEGMENT_BYTES", 400)
-        patch.setattr(segments, "_sync", disk.sync)
+        patch.setattr(segments, "sync", disk.sync)
         patch.setenv(segments.BOOT_ID_PATH, str(Path(folder) / "boot_id"))
         model = Model(disk.directory, Path(folder) / "boot_id", disk)
         try:
@@ -466,4 +466,4 @@ def test_a_line_of_damage_without_end_is_given_in_bites(opened: Open) -> None:
         chunk = second.read(chunk.end, 1000)
     assert b"".join(pieces) == path.read_bytes()[len(head) :]
     assert pieces[0] == event_line(1) + b"\n"
-    assert max(map(len, pieces)) <= segments.MAX_LINE + 1
+    assert max(map(len, pieces)) <= segment.MAX_LINE + 1

@@ -1,5 +1,7 @@
 """The whole agent as a process, with a real Kafka."""
 
+import random
+import resource
 import signal
 import socket
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -175,6 +178,36 @@ def test_sigterm_under_load_loses_no_event(start: Start, kafka: Kafka) -> None:
     assert len({*instances}) == len(instances)
     assert set().union(*answered) <= {*instances} <= set().union(*asked)
     assert agent.exit_statuses == [0]
+
+
+def test_idle_and_hostile_connections_do_not_matter(start: Start) -> None:
+    agent = start("hostile")
+    agent.wait_serving()
+    chosen = random.Random(4)
+    nasty = [chosen.randbytes(100_000), b"x" * 1_000_000, b"request=smtpd_access_policy\nsen", b"\n\n", b"sender=a@b\n\n"]
+    with more_files(), ExitStack() as stack:
+        for number in range(2000):
+            idle = stack.enter_context(socket.socket(socket.AF_UNIX))
+            idle.connect(str(agent.socket))
+            if number < 200:
+                idle.settimeout(5)
+                with suppress(ConnectionError):
+                    idle.sendall(nasty[number % len(nasty)])
+        wait_until(lambda: agent.metrics()["weir_agent_protocol_errors_total"] == 160, 10, "the faults to be counted")
+        assert agent.metrics()["weir_agent_connections"] == 1840
+        with PolicyClient(agent.socket) as client:
+            assert {client.at_recipient("judy@example.org", CLIENT, new_instance()) for _ in range(100)} == {"DUNNO"}
+    wait_until(lambda: agent.metrics()["weir_agent_connections"] == 0, 10, "all to be gone")
+
+
+@contextmanager
+def more_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_sighup_reads_the_settings_again(start: Start, kafka: Kafka) -> None:

@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka.admin import NewTopic
 
 from agents import segments
+from agents.segment import Head
 from agents.shipper import Shipper
 from agents.spool import Spool
 from fleet.kafka import Kafka
@@ -101,7 +102,7 @@ def spooled(directory: Path) -> dict[Identity, bytes]:
     found: dict[Identity, bytes] = {}
     for path in sorted(directory.glob("*.jsonl")):
         head, *lines = path.read_bytes().splitlines()
-        epoch = msgspec.json.decode(head, type=segments.Head).epoch
+        epoch = msgspec.json.decode(head, type=Head).epoch
         for line in lines:
             with suppress(msgspec.DecodeError):
                 found[epoch, events.decoder.decode(line).seq] = line

@@ -147,8 +147,10 @@ def test_a_disk_that_refuses_for_a_while(path: Path) -> None:
 def test_one_with_a_hole_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "MAX_WAITING", 3)
     with structlog.testing.capture_logs() as logs, opened(path) as one:
+        one.add([blocked(0, FRANK, FOREVER)])
+        wait_until(lambda: not one._waiting, 5, "the first record on disk")
         with file_size_limit(path.stat().st_size + 100):
-            one.add([blocked(number, FRANK, FOREVER) for number in range(5)])
+            one.add([blocked(number, FRANK, FOREVER) for number in range(1, 6)])
             wait_until(lambda: not path.exists(), 5, "the snapshot to be removed")
         one.add([blocked(9, IVAN, FOREVER)])
     assert [entry["log_level"] for entry in logs] == ["warning", "error"]

@@ -6,19 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agents import segments, spool
+from agents import segment, segments, spool
 from agents.segments import Position
 from agents.spool import Spool
 from fleet.process import wait_until
 from tests.agents.test_segments import file_size_limit
-from weir.events import Event, Request
-
-Open = Callable[[], Spool]
+from weir.events import Heartbeat, Request
 
 
 def request(text: str = "", time: float = 0.0) -> Request:
@@ -107,7 +105,7 @@ def test_a_damaged_line_is_left_out_of_what_is_recalled(directory: Path) -> None
     second.close()
 
 
-@pytest.mark.parametrize("text", ["x" * (segments.MAX_LINE + 1), "\udc80"], ids=["too long", "no text"])
+@pytest.mark.parametrize("text", ["x" * (segment.MAX_LINE + 1), "\udc80"], ids=["too long", "no text"])
 def test_an_event_that_cannot_be_kept_leaves_a_gap_and_is_counted(opened: Spool, text: str) -> None:
     for recipient in ("before", text, "after"):
         opened.append(request(recipient))
@@ -190,8 +188,6 @@ def test_the_head_names_host_and_epoch(opened: Spool, directory: Path) -> None:
 
 
 def test_append_takes_every_kind_of_event(opened: Spool) -> None:
-    from weir.events import Heartbeat
-
-    event: Event = Heartbeat(seq=0, time=1.0, version="1", host="mx1")
+    event = Heartbeat(seq=0, time=1.0, version="1", host="mx1")
     opened.append(event)
     wait_until(lambda: list(opened.recent(0.0)) == [event], 5.0, "the heartbeat")

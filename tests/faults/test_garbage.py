@@ -122,34 +122,66 @@ def test_garbage_in_every_topic_changes_nothing(system: System, chosen: random.R
 def test_a_broken_window_stops_its_partition_until_it_is_mended(system: System, chosen: random.Random) -> None:
     system.start(BLOCKS)
     (worker,) = system.workers.values()
-    victim = system.attacker(chosen)
-    stopped = subjects.partition(account_of(victim))
-    system.attack(victim, BURST // 2)
-    system.wait_counted()
-    key = changelog.window_key(account_of(victim))
-    (good,) = newest_of(system, topics.WINDOWS, key, stopped)
-    garbler = Garbler(system.kafka, chosen)
-    only_a_head = msgspec.msgpack.encode(msgspec.msgpack.decode(good)[:3])
-    another_version = msgspec.msgpack.encode([99, *msgspec.msgpack.decode(good)[1:]])
-    broken = chosen.choice([b"", garbler.noise(), good[: len(good) // 2], only_a_head, another_version])
+    healthy = set(range(subjects.PARTITIONS))
+    victims, good, broken = [], [], []
+    for spoil in (chosen.choice((spoil_head, spoil_version, empty)), spoil_rest):
+        victim = system.attacker(chosen, healthy)
+        healthy.remove(partition_of(victim))
+        system.attack(victim, BURST // 2)
+        system.wait_counted()
+        victims.append(victim)
+        good.append(window_record(system, victim))
+        broken.append(spoil(good[-1]))
 
-    garbler.put(topics.WINDOWS, stopped, key, broken)
+    garbler = Garbler(system.kafka, chosen)
+    for victim, record in zip(victims, broken, strict=True):
+        garbler.put(topics.WINDOWS, partition_of(victim), changelog.window_key(account_of(victim)), record)
     kill(worker)
-    system.attack(victim, BURST)  # would cross, if anybody counted it
-    wait_until(lambda: worker.owned() == subjects.PARTITIONS - 1, 30.0, "all partitions but one", 0.1)
-    assert worker.metrics()["weir_streams_partitions_stopped"] == 1
-    other = system.attacker(chosen, set(range(subjects.PARTITIONS)) - {stopped})
+    for victim in victims:
+        system.attack(victim, BURST)  # would cross, if anybody counted it
+    wait_until(lambda: worker.owned() == len(healthy), 30.0, "the partitions of broken windows to stop", 0.1)
+    assert worker.metrics()["weir_streams_partitions_stopped"] == len(victims)
+    other = system.attacker(chosen, healthy)
     system.attack(other)
     system.wait_refused(other)
-    assert newest_of(system, topics.WINDOWS, key, stopped) == [broken]
-    assert system.decisions(victim.account) == []
+    for victim, record in zip(victims, broken, strict=True):
+        assert window_record(system, victim) == record
+        assert system.decisions(victim.account) == []
     assert worker.restarts == 1
 
-    garbler.put(topics.WINDOWS, stopped, key, good)
+    for victim, record in zip(victims, good, strict=True):
+        garbler.put(topics.WINDOWS, partition_of(victim), changelog.window_key(account_of(victim)), record)
     kill(worker)
     system.wait_all_owned()
-    system.wait_refused(victim)
+    for victim in victims:
+        system.wait_refused(victim)
     system.assert_exact()
+
+
+def spoil_head(record: bytes) -> bytes:
+    return record[:2]
+
+
+def spoil_version(record: bytes) -> bytes:
+    return msgspec.msgpack.encode([99, *msgspec.msgpack.decode(record)[1:]])
+
+
+def empty(record: bytes) -> bytes:
+    return b""
+
+
+def spoil_rest(record: bytes) -> bytes:
+    """Its head is good: it is found to be broken only when it is needed."""
+    return msgspec.msgpack.encode(msgspec.msgpack.decode(record)[:3])
+
+
+def partition_of(sender: Sender) -> int:
+    return subjects.partition(account_of(sender))
+
+
+def window_record(system: System, sender: Sender) -> bytes:
+    (record,) = newest_of(system, topics.WINDOWS, changelog.window_key(account_of(sender)), partition_of(sender))
+    return record
 
 
 def account_of(sender: Sender) -> str:
