@@ -8,10 +8,6 @@ import logging
 import sys
 from pathlib import Path
 
-import structlog
-
-from agents import service
-from agents.segments import SpoolInUseError
 from weir import settings_file
 
 
@@ -25,6 +21,10 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     _configure_logs()
+
+    from agents import service
+    from agents.segments import SpoolInUseError
+
     try:
         service.run(settings, config)
     except (OSError, SpoolInUseError) as error:
@@ -35,6 +35,11 @@ def main() -> int:
 
 def _configure_logs() -> None:
     """One JSON object a line on stderr."""
+    # structlog looks for rich to paint tracebacks on terminals: a tenth of our memory, for nothing.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.stdlib.add_log_level,

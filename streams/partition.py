@@ -73,7 +73,8 @@ class Partition:
         """Hosts' epochs that were followed by another."""
         self._changed: set[str] = set()
         self._changed_hosts: set[tuple[str, str]] = set()
-        self._decisions: list[Decision] = []
+        self._decisions: dict[str, Decision] = {}
+        """Subject → the last decision not yet written: one that moved on before anybody heard of it is not told."""
         self._dead: list[tuple[bytes, bytes]] = []
         self._to_sweep: list[str] = []
         self._active_seen = 0
@@ -89,9 +90,10 @@ class Partition:
 
     def restore(self, records: dict[bytes, bytes], now: float) -> None:
         """Take in the newest value of each key of the changelog. Raises BrokenChangelogError."""
+        active = windows.bucket_of(now - ACTIVE_SECONDS)
         for key, value in records.items():
             try:
-                self._restore(key, value, now)
+                self._restore(key, value, active)
             except ValueError as error:
                 raise BrokenChangelogError(f"{key!r}: {error}") from error
 
@@ -136,10 +138,10 @@ class Partition:
             host = self._hosts.get(identity)
             records.append((changelog.host_key(*identity), changelog.encode(host) if host else None))
         records.append((changelog.NEXT_OFFSET, changelog.encode(NextOffset(changelog.VERSION, self.next))))
-        batch = Batch(records, self._decisions, self._dead, self.next)
+        batch = Batch(records, list(self._decisions.values()), self._dead, self.next)
         self._changed = set()
         self._changed_hosts = set()
-        self._decisions = []
+        self._decisions = {}
         self._dead = []
         return batch
 
@@ -185,29 +187,24 @@ class Partition:
         if window.may_cross(index):
             decision = self._judge.judge(subject, window, index, time, now)
             if decision is not None:
-                self._decisions.append(decision)
+                self._decisions[subject] = decision
         return True
 
-    def _restore(self, key: bytes, value: bytes, now: float) -> None:
-        kind, _, name = key.partition(b":")
-        if key == changelog.NEXT_OFFSET:
-            self.next = self.written = changelog.decode_next(value).offset
-        elif kind == b"s":
-            subject = name.decode()
-            head = windows.decode_head(value)
+    def _restore(self, key: bytes, value: bytes, active: int) -> None:
+        if key.startswith(b"s:"):
+            subject = key[2:].decode()
+            newest = windows.decode_head(value).newest
             self._raw[subject] = value
-            self._opened(subject, head.newest, now)
-        elif kind == b"h":
-            host, _, epoch = name.decode().rpartition(":")
+            if subjects.is_account(subject):
+                self.accounts += 1
+                self.active_accounts += newest >= active
+        elif key.startswith(b"h:"):
+            host, _, epoch = key[2:].decode().rpartition(":")
             self._hosts[host, epoch] = changelog.decode_host(value)
+        elif key == changelog.NEXT_OFFSET:
+            self.next = self.written = changelog.decode_next(value).offset
         else:
             self._totals.foreign_keys += 1
-
-    def _opened(self, subject: str, newest: int, now: float) -> None:
-        if subjects.is_account(subject):
-            self.accounts += 1
-            if newest >= windows.bucket_of(now - ACTIVE_SECONDS):
-                self.active_accounts += 1
 
     def _window(self, subject: str) -> Window | None:
         """The window of a subject that was not touched yet, or None for a subject that has none here."""

@@ -3,9 +3,11 @@
 from collections import defaultdict, deque
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents import outbox
 from agents.outbox import FLUSH_SECONDS, Envelope, Outbox
 from agents.segments import Position
 from weir import envelopes, events, status, subjects, tallies, topics
@@ -13,8 +15,16 @@ from weir.events import Event, Heartbeat, Request
 
 Partition = tuple[str, int]
 
-names = st.sampled_from(["", "alice@example.org", "bob@example.org", "carol@example.net"])
-addresses = st.sampled_from(["", "192.0.2.1", "192.0.2.2", "2001:db8::1"])
+ALICE = "alice@example.org"
+BESIDE_ALICE = next(
+    address
+    for address in (f"192.0.2.{number}" for number in range(256))
+    if subjects.partition(subjects.client_address(address)) == subjects.partition(subjects.sasl_username(ALICE))
+)
+"""An address whose tallies go into the same partition as those of the account."""
+
+names = st.sampled_from(["", ALICE, "bob@example.org", "carol@example.net"])
+addresses = st.sampled_from(["", BESIDE_ALICE, "192.0.2.2", "2001:db8::1"])
 
 
 def request(name: str, address: str, size: int = 0) -> Request:
@@ -139,11 +149,18 @@ def expected(event: Event) -> dict[Partition, list[bytes]]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("full", [outbox._FULL_BYTES, 500])
+@settings(max_examples=100, deadline=None)
 @given(steps=st.lists(step, min_size=10, max_size=60))
 def test_each_partition_gets_its_records_in_order_and_nothing_is_acknowledged_too_early(
-    steps: list[Event | str],
+    full: int, steps: list[Event | str]
 ) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "_FULL_BYTES", full)
+        assert_all_sent(steps)
+
+
+def assert_all_sent(steps: list[Event | str]) -> None:
     sender = Sender()
     for one in steps:
         if isinstance(one, str):
@@ -183,6 +200,17 @@ def test_a_quiet_partition_is_due_at_once_and_a_busy_one_after_a_while() -> None
     assert sender.outbox.due(100.0) == []
     assert sender.outbox.next_due() == 100.0 + FLUSH_SECONDS
     assert len(sender.outbox.due(100.0 + FLUSH_SECONDS)) == 2
+
+
+def test_a_partition_gets_no_second_envelope_before_it_confirmed_the_first() -> None:
+    sender = Sender()
+    while not sender.sent:
+        sender.add(request("", "", size=60_000))
+    assert sender.outbox.blocked
+    assert sender.outbox.due(100.0, everything=True) == []
+    sender.take("acknowledge one")
+    assert not sender.outbox.blocked
+    assert len(sender.outbox.due(100.0)) == 1
 
 
 def test_status_gets_the_newest_heartbeat_alone() -> None:

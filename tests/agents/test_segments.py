@@ -255,7 +255,7 @@ BREAK = st.one_of(
 def test_whatever_happens_each_epoch_comes_out_whole_and_in_order(operations: list[Operation]) -> None:
     with tempfile.TemporaryDirectory(prefix="weir-") as folder, pytest.MonkeyPatch.context() as patch:
         disk = Disk(Path(folder) / "spool")
-        patch.setattr(segments, "SEGMENT_BYTES", 400)
+        patch.setattr(segments, "SEGMENT_BYTES", 1500)
         patch.setattr(segments, "sync", disk.sync)
         patch.setenv(segments.BOOT_ID_PATH, str(Path(folder) / "boot_id"))
         model = Model(disk.directory, Path(folder) / "boot_id", disk)

@@ -106,11 +106,19 @@ def test_mail_that_comes_late_moves_the_block_back() -> None:
     assert moved.id != first.id
 
 
+def test_a_block_that_moves_before_it_is_written_is_told_once() -> None:
+    desk = Desk()
+    for time in (NOW - 3, NOW - 103, NOW - 203):
+        desk.send(time, 4)
+    (decision,) = desk.published()
+    assert (decision.since, decision.change) == (NOW - 205, 2)
+
+
 def test_late_mail_does_not_move_a_block_into_the_one_before() -> None:
     desk = Desk(made.settings(LIMITS, block_seconds=600))
-    desk.send(NOW - 900, 4, now=NOW - 900)
-    desk.send(NOW - 300, 4, now=NOW - 300)
-    assert [decision.since for decision in desk.published()] == [NOW - 900, NOW - 300]
+    for time in (NOW - 900, NOW - 300):
+        desk.send(time, 4, now=time)
+        assert [decision.since for decision in desk.published()] == [time]
     desk.send(NOW - 400, 4)
     assert desk.published() == []
 
