@@ -20,7 +20,7 @@ from agents.message_counts import MessageCounts
 from agents.policy_protocol import PolicyRequest, reply
 from agents.snapshot import Snapshot
 from agents.spool import Spool
-from agents.verdict import judge
+from agents.verdict import Verdict, judge
 from weir import __version__, subjects, topics
 from weir.decisions import Decision
 from weir.events import Heartbeat, is_accepted
@@ -69,6 +69,7 @@ class Agent:
         self._spool = spool
         self._snapshot = snapshot
         self._started = time.time()
+        self._answered: list[tuple[PolicyRequest, str, str, Verdict, float]] = []
         self._alone = False
         self._garbage_told = 0
 
@@ -80,24 +81,34 @@ class Agent:
                 self.counts.replay(event)
 
     def answer(self, request: PolicyRequest, write: Callable[[bytes], None]) -> None:
-        """Answer a policy request, then count it and keep its event."""
+        """Answer a policy request; `settle` must be called soon."""
         now = time.time()
-        clock_offset = self.freshness.clock_offset
         account = subjects.sasl_username(request.sasl_username, self.default_realm)
         client = subjects.client_address(request.client_address)
         knowledge = self.knowledge
-        verdict = judge((account, client), knowledge.decisions, knowledge.operators, now - clock_offset)
+        reckoned = now - self.freshness.clock_offset
+        verdict = judge((account, client), knowledge.decisions, knowledge.operators, reckoned)
         write(reply(verdict.action))
-        state = request.protocol_state
-        counts = self.counts.count(
-            state, request.instance, request.recipient_count, request.size, is_accepted(verdict.action), now
-        )
-        self._spool.append(requests.event(request, account, verdict, counts, now, clock_offset))
-        if counts.attempted_recipients or counts.bytes:
-            for subject in (account, client):
-                if subject:
-                    self.freshness.appended(subjects.partition(subject), now)
-        self.requests[state if state in _STATES else "other", verdict.outcome] += 1
+        self._answered.append((request, account, client, verdict, now))
+
+    def settle(self) -> None:
+        """Count what was answered, and keep its events. Several at once cost less: the code for one finds another's
+        way still in the processor's caches, which each reply's system call clears.
+        """
+        answered, self._answered = self._answered, []
+        clock_offset = self.freshness.clock_offset
+        for request, account, client, verdict, now in answered:
+            state = request.protocol_state
+            counts = self.counts.count(
+                state, request.instance, request.recipient_count, request.size, is_accepted(verdict.action), now
+            )
+            requests.fill(request, account, verdict, counts, now, clock_offset)
+            self._spool.append(request)
+            if counts.attempted_recipients or counts.bytes:
+                for subject in (account, client):
+                    if subject:
+                        self.freshness.appended(subjects.partition(subject), now)
+            self.requests[state if state in _STATES else "other", verdict.outcome] += 1
 
     def learn(self, records: list[Record], now: float) -> None:
         """Take in what the topics brought."""

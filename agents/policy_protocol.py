@@ -6,11 +6,11 @@ Invariants: which requests come out depends on the bytes alone, not on how they 
 fault still comes out; at most a request and what came with it is held.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
-from weir.events import MAX_TEXT
+from weir.events import MAX_TEXT, Request
 
 MAX_LINE = 8 * 1024
 """Bytes of one line, its line break apart."""
@@ -23,15 +23,16 @@ Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 
 
-class PolicyRequest(msgspec.Struct, gc=False, kw_only=True):
-    """The attributes that we use. One that is missing is "" or 0, as is a number that is none; bytes that are no
-    UTF-8 are written as `\\xNN`.
+class PolicyRequest(Request, tag_field="kind", tag="request", omit_defaults=True, gc=False, kw_only=True):
+    """A policy request, read into what becomes its event.
+
+    A text that is missing is "", a number that is missing or none is 0; bytes that are no UTF-8 are written as `\\xNN`.
+    Texts are cut to MAX_TEXT, but for `sasl_username`: a subject is made of all of it. Fields of the event that are no
+    attributes, `cut` apart, hold nothing to rely on until `agents.requests.fill` has set them.
     """
 
-    request: Literal["smtpd_access_policy"]
-    protocol_state: Text = ""
+    protocol_state: Text
     sasl_username: Text = ""
-    """The one text that is never cut: a subject is made of all of it."""
     sasl_method: Text = ""
     sender: Text = ""
     recipient: Text = ""
@@ -46,15 +47,14 @@ class PolicyRequest(msgspec.Struct, gc=False, kw_only=True):
     size: Number = 0
     encryption_protocol: Text = ""
     policy_context: Text = ""
-    cut: bool = msgspec.field(default=False, name="=")  # a name that no attribute can have
-    """A text was cut to MAX_TEXT characters."""
 
 
+_HEAD = b"request=smtpd_access_policy"
 _END = b"\n\n"
 _DUNNO = b"action=DUNNO\n\n"
 _SPACES = dict.fromkeys((*range(0x20), 0x7F), " ")
 _NUMBERS = {"recipient_count", "size"}
-_TEXTS = {*PolicyRequest.__struct_fields__} - _NUMBERS - {"request", "cut"}
+_TEXTS = {name for name in PolicyRequest.__annotations__ if name not in _NUMBERS}
 _decode = msgspec.json.Decoder(PolicyRequest, strict=False).decode
 
 
@@ -95,18 +95,21 @@ class RequestReader:
         return parse(request)
 
 
-def parse(request: bytes) -> PolicyRequest:
+def parse(lines: bytes) -> PolicyRequest:
     """A request from its lines, joined by line breaks. Raises ProtocolError."""
-    if len(request) > MAX_LINE:
-        _check_lengths(request)
+    if len(lines) > MAX_LINE:
+        _check_lengths(lines)
     # Lines of one `=` each, without quotes and backslashes, become a JSON object by two replacements, and anything
     # else becomes no JSON: so almost every request costs us half of what lines one by one would.
-    if b'"' not in request and b"\\" not in request:
+    if b'"' not in lines and b"\\" not in lines and lines.startswith(_HEAD):
         try:
-            return _decode(b'{"' + request.replace(b"=", b'":"').replace(b"\n", b'","') + b'"}')
+            request = _decode(b'{"seq":0,"time":0,"' + lines.replace(b"=", b'":"').replace(b"\n", b'","') + b'"}')
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
-    return _parse_lines(request)
+        else:
+            request.cut = False
+            return request
+    return _parse_lines(lines)
 
 
 def reply(action: str) -> bytes:
@@ -119,26 +122,28 @@ def reply(action: str) -> bytes:
     return b"action=" + text + _END
 
 
-def _parse_lines(request: bytes) -> PolicyRequest:
+def _parse_lines(lines: bytes) -> PolicyRequest:
     """Whatever a request may hold, line by line."""
-    attributes: dict[str, str] = {}
-    for line in request.decode("utf-8", "backslashreplace").split("\n"):
+    request = PolicyRequest(seq=0, time=0.0, protocol_state="")
+    is_policy_request = False
+    for line in lines.decode("utf-8", "backslashreplace").split("\n"):
         name, equals, value = line.partition("=")
         if not equals:
             raise ProtocolError("expected lines of the form name=value")
-        attributes[name] = value
-    if attributes.get("request") != "smtpd_access_policy":
+        if name in _NUMBERS:
+            setattr(request, name, _number(value))
+        elif name in _TEXTS:
+            setattr(request, name, value)
+        elif name == "request":
+            is_policy_request |= value == "smtpd_access_policy"
+    if not is_policy_request:
         raise ProtocolError("expected request=smtpd_access_policy")
-    known = PolicyRequest(request="smtpd_access_policy")
-    for name in _TEXTS & attributes.keys():
-        text = attributes[name]
-        if len(text) > MAX_TEXT and name != "sasl_username":
-            text = text[:MAX_TEXT]
-            known.cut = True
-        setattr(known, name, text)
-    for name in _NUMBERS & attributes.keys():
-        setattr(known, name, _number(attributes[name]))
-    return known
+    for name in _TEXTS - {"sasl_username"}:
+        text = getattr(request, name)
+        if len(text) > MAX_TEXT:
+            setattr(request, name, text[:MAX_TEXT])
+            request.cut = True
+    return request
 
 
 def _number(text: str) -> int:
@@ -148,8 +153,8 @@ def _number(text: str) -> int:
         return 0
 
 
-def _check_lengths(request: bytes) -> None:
-    if len(request) > MAX_REQUEST:
+def _check_lengths(lines: bytes) -> None:
+    if len(lines) > MAX_REQUEST:
         raise ProtocolError(f"expected a request of at most {MAX_REQUEST} bytes")
-    if max(map(len, request.split(b"\n"))) > MAX_LINE:
+    if max(map(len, lines.split(b"\n"))) > MAX_LINE:
         raise ProtocolError(f"expected lines of at most {MAX_LINE} bytes")

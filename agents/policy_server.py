@@ -20,6 +20,8 @@ LOG_SECONDS = 1.0
 
 Answer = Callable[[PolicyRequest, Callable[[bytes], None]], None]
 """Answers one request: the second argument writes the reply, and is called as soon as that is known."""
+Settle = Callable[[], None]
+"""Does what remains to be done about the requests answered, after the replies that were due with theirs."""
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +29,10 @@ log = structlog.get_logger(__name__)
 class PolicyServer:
     """All connections, and what is counted about them."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, settle: Settle) -> None:
         self.answer = answer
+        self._settle = settle
+        self._unsettled = False
         self.connections: set[Connection] = set()
         self.protocol_errors = 0
         self.failures = 0
@@ -43,6 +47,20 @@ class PolicyServer:
         """Answer what has come, and close all connections: Postfix asks again on a new one."""
         for connection in tuple(self.connections):
             connection.finish()
+        self.settle()
+
+    def settle_soon(self) -> None:
+        """When all that could be read just now is answered."""
+        if not self._unsettled:
+            self._unsettled = True
+            asyncio.get_running_loop().call_soon(self.settle)
+
+    def settle(self) -> None:
+        self._unsettled = False
+        try:
+            self._settle()
+        except Exception as error:
+            self.fault(error)
 
     def fault(self, error: Exception) -> None:
         """Count, and tell now and then, why a connection is closed."""
@@ -124,6 +142,7 @@ class Connection(asyncio.Protocol):
                 if request is None:
                     return True
                 self._server.answer(request, transport.write)
+                self._server.settle_soon()
         except Exception as error:  # whatever it is, mail goes on
             self._server.fault(error)
             transport.close()

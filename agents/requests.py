@@ -1,4 +1,4 @@
-"""Requests as events: what of a policy request goes into the history, and what it adds to the counts.
+"""Requests as events: what was found out about a policy request, beside its attributes.
 
 Invariant: an event holds attributes of the envelope and the connection only, never contents or secrets.
 """
@@ -6,40 +6,24 @@ Invariant: an event holds attributes of the envelope and the connection only, ne
 from agents.message_counts import Counts
 from agents.policy_protocol import PolicyRequest
 from agents.verdict import Verdict
-from weir.events import MAX_TEXT, Request
+from weir.events import MAX_TEXT
 from weir.subjects import value
 
 
-def event(
+def fill(
     request: PolicyRequest, account: str, verdict: Verdict, counts: Counts, time: float, clock_offset: float
-) -> Request:
-    """The event of a request; `account` is the subject of its login or "", `time` Unix seconds. Its seq is still 0."""
-    return Request(
-        seq=0,
-        time=time,
-        clock_offset=clock_offset,
-        protocol_state=request.protocol_state,
-        action=verdict.action[:MAX_TEXT],
-        decision=verdict.decision,
-        cut=request.cut,
-        sasl_username=value(account),
-        sasl_method=request.sasl_method,
-        sender=request.sender,
-        recipient=request.recipient,
-        recipient_count=request.recipient_count,
-        client_address=request.client_address,
-        client_name=request.client_name,
-        client_port=request.client_port,
-        helo_name=request.helo_name,
-        server_address=request.server_address,
-        queue_id=request.queue_id,
-        instance=request.instance,
-        size=request.size,
-        encryption_protocol=request.encryption_protocol,
-        policy_context=request.policy_context,
-        messages=counts.messages,
-        recipients=counts.recipients,
-        bytes=counts.bytes,
-        attempted_messages=counts.attempted_messages,
-        attempted_recipients=counts.attempted_recipients,
-    )
+) -> None:
+    """Make a request its event: set all that is no attribute, whatever a client has sent by such a name.
+
+    `account` is the subject of its login or "", `time` Unix seconds; its seq comes from the spool.
+    """
+    request.time = time
+    request.clock_offset = clock_offset
+    request.action = verdict.action[:MAX_TEXT]
+    request.decision = verdict.decision
+    request.sasl_username = value(account)
+    request.messages = counts.messages
+    request.recipients = counts.recipients
+    request.bytes = counts.bytes
+    request.attempted_messages = counts.attempted_messages
+    request.attempted_recipients = counts.attempted_recipients

@@ -60,7 +60,7 @@ class Service:
         self._spool = Spool(directory, host, settings.agent.spool_max_bytes)
         self._snapshot = Snapshot(directory / "decisions.snapshot")
         self._agent = Agent(host, settings.default_realm, self._spool, self._snapshot)
-        self._server = PolicyServer(self._agent.answer)
+        self._server = PolicyServer(self._agent.answer, self._agent.settle)
         self._shipper = Shipper(self._spool, settings.kafka, self._on_delivered)
         self._follower = Follower(settings.kafka, self._on_records, self._on_ready)
         self._taken = threading.Semaphore()  # one batch of records waits for the loop at a time

@@ -45,6 +45,7 @@ class Running:
         request = parse("\n".join(f"{name}={value}" for name, value in lines.items()).encode())
         written: list[bytes] = []
         self.agent.answer(request, written.append)
+        self.agent.settle()
         (reply,) = written
         return reply.decode().removeprefix("action=").removesuffix("\n\n")
 
@@ -100,10 +101,41 @@ def test_the_reply_comes_before_everything_else(running: Running, monkeypatch: p
         append(event)
 
     monkeypatch.setattr(running.spool, "append", recorded)
-    request = PolicyRequest(request="smtpd_access_policy", protocol_state="RCPT")
-    running.agent.answer(request, lambda _: order.append("reply"))
+    for _ in range(2):
+        request = PolicyRequest(seq=0, time=0.0, protocol_state="RCPT")
+        running.agent.answer(request, lambda _: order.append("reply"))
+    running.agent.settle()
     running.stop()
-    assert order == ["reply", "event"]
+    assert order == ["reply", "reply", "event", "event"]
+
+
+def test_a_client_cannot_set_what_is_no_attribute(running: Running) -> None:
+    attributes = {"protocol_state": "RCPT", "sasl_username": "alice", "sender": "a@b"}
+    forged = {
+        "seq": "77",
+        "time": "5",
+        "clock_offset": "5",
+        "action": "521 no",
+        "decision": "abc",
+        "cut": "true",
+        "messages": "5",
+        "recipients": "5",
+        "bytes": "5",
+        "attempted_messages": "5",
+        "attempted_recipients": "5",
+    }
+    assert {*forged} == {*Request.__struct_fields__} - {*PolicyRequest.__annotations__}
+    running.ask(**attributes, instance="1")
+    running.ask(**attributes, instance="2", **forged)
+    running.ask(**attributes, instance="3", **forged, helo_name='"')
+    first, *others = running.stop()
+    assert isinstance(first, Request)
+    for number, other in enumerate(others, start=2):
+        assert isinstance(other, Request)
+        assert 0 <= other.time - first.time < 10
+        same = {"seq": 1, "time": first.time, "instance": "1", "helo_name": ""}
+        assert other.seq == number
+        assert msgspec.structs.replace(other, **same) == first
 
 
 def test_a_decision_blocks_and_its_event_says_so(running: Running) -> None:

@@ -43,7 +43,12 @@ encryption_keysize=256
 policy_context=submission
 """
 
-Outcome = list[PolicyRequest | str]
+Outcome = list[dict[str, object] | str]
+
+
+def attributes(request: PolicyRequest) -> dict[str, object]:
+    """What a request holds to rely on."""
+    return {name: getattr(request, name) for name in [*PolicyRequest.__annotations__, "cut"]}
 
 
 def outcome(chunks: list[bytes]) -> Outcome:
@@ -54,7 +59,7 @@ def outcome(chunks: list[bytes]) -> Outcome:
         reader.receive(chunk)
         try:
             while (request := reader.next_request()) is not None:
-                found.append(request)
+                found.append(attributes(request))
         except ProtocolError:
             return [*found, "fault"]
     return found
@@ -66,10 +71,9 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def test_request_of_postfix() -> None:
-    (request,) = outcome([POSTFIX + b"\n"])
-    assert isinstance(request, PolicyRequest)
-    assert request == PolicyRequest(
-        request="smtpd_access_policy",
+    expected = PolicyRequest(
+        seq=0,
+        time=0.0,
         protocol_state="RCPT",
         sasl_username="alice@weir.test",
         sasl_method="PLAIN",
@@ -85,6 +89,7 @@ def test_request_of_postfix() -> None:
         encryption_protocol="TLSv1.3",
         policy_context="submission",
     )
+    assert outcome([POSTFIX + b"\n"]) == [attributes(expected)]
 
 
 def test_every_single_split() -> None:
@@ -99,7 +104,7 @@ def test_every_single_split() -> None:
 value = st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b""))
 line = st.one_of(
     st.tuples(
-        st.sampled_from([b"sender", b"size", b"recipient_count", b"sasl_username", b"cut", b"=", b"", b"x"]), value
+        st.sampled_from([b"sender", b"size", b"sasl_username", b"cut", b"=", b"", b"request", b"seq", b"kind"]), value
     ).map(b"=".join),
     value,
 )
@@ -121,7 +126,7 @@ def test_fast_way_and_line_by_line_agree(data: bytes) -> None:
         with pytest.raises(ProtocolError):
             parse(request)
     else:
-        assert parse(request) == expected
+        assert attributes(parse(request)) == attributes(expected)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +146,7 @@ def test_what_is_no_policy_request_is_a_fault(request_bytes: bytes) -> None:
 
 def test_what_was_asked_before_a_fault_comes_out() -> None:
     found = outcome([POSTFIX + b"\n" + b"nonsense\n\n" + POSTFIX + b"\n"])
-    assert isinstance(found[0], PolicyRequest)
-    assert found[1:] == ["fault"]
+    assert [isinstance(one, dict) for one in found] == [True, False]
 
 
 def filler(length: int) -> bytes:

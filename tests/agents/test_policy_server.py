@@ -42,12 +42,15 @@ def logs() -> Iterator[list[Any]]:
 
 
 def serve(
-    path: Path, client: Callable[[PolicyServer], Coroutine[Any, Any, None]], more: list[str] | None = None
+    path: Path,
+    client: Callable[[PolicyServer], Coroutine[Any, Any, None]],
+    more: list[str] | None = None,
+    settle: Callable[[], None] | None = None,
 ) -> None:
     """Run `client` beside a server at `path`."""
 
     async def run() -> None:
-        server = PolicyServer(echo)
+        server = PolicyServer(echo, settle or (lambda: None))
         async with listen(settings.Agent(listen=[f"unix:{path}", *(more or [])], socket_mode="0600"), server):
             async with asyncio.timeout(20):
                 await client(server)
@@ -148,6 +151,32 @@ def test_our_own_fault_closes_that_connection_only(path: Path, sender: bytes, re
         assert await ask(path, ASKED % b"b", 1) == [b"action=OK b\n\n"]
 
     serve(path, client)
+
+
+def test_what_was_answered_is_settled_soon_and_at_the_end(path: Path, logs: list[Any]) -> None:
+    """A fault there is told, and the next time comes."""
+    order: list[str] = []
+
+    def settle() -> None:
+        order.append("settled")
+        if order.count("settled") == 1:
+            raise RuntimeError("a fault of ours")
+
+    async def client(server: PolicyServer) -> None:
+        answer = server.answer
+
+        def recorded(request: PolicyRequest, write: Write) -> None:
+            answer(request, write)
+            order.append(request.sender)
+
+        server.answer = recorded
+        for senders in ([b"a", b"b"], [b"c"]):
+            await ask(path, b"".join(ASKED % sender for sender in senders), len(senders))
+            await until(lambda: order[-1] == "settled")
+
+    serve(path, client, settle=settle)
+    assert order == ["a", "b", "settled", "c", "settled", "settled"]
+    assert [entry["log_level"] for entry in logs] == ["error"]
 
 
 def test_who_floods_us_does_not_flood_the_log(path: Path, logs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
