@@ -10,6 +10,7 @@ Invariants
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streams import changelog, windows
@@ -28,6 +29,8 @@ HOST_SECONDS = 26 * 3600
 ACTIVE_SECONDS = 3600
 QUIET_SECONDS = 120
 """A window becomes bytes when it was not touched for this long."""
+
+_WINDOW = changelog.window_key("")
 
 
 class BrokenChangelogError(Exception):
@@ -88,14 +91,28 @@ class Partition:
         """Whether there is nothing to write."""
         return not (self._changed or self._changed_hosts or self._dead) and self.written == self.next
 
-    def restore(self, records: dict[bytes, bytes], now: float) -> None:
-        """Take in the newest value of each key of the changelog. Raises BrokenChangelogError."""
-        active = windows.bucket_of(now - ACTIVE_SECONDS)
-        for key, value in records.items():
-            try:
-                self._restore(key, value, active)
-            except ValueError as error:
-                raise BrokenChangelogError(f"{key!r}: {error}") from error
+    def restore(self, records: Iterable[tuple[bytes, bytes | None]], now: float) -> None:
+        """Take in the records of the changelog, in their order. Raises BrokenChangelogError."""
+        others: dict[bytes, bytes | None] = {}
+        raw = self._raw
+        key = b""
+        try:
+            for key, value in records:
+                if not key.startswith(_WINDOW):
+                    others[key] = value
+                elif value is None:
+                    raw.pop(key[2:].decode(), None)
+                else:
+                    raw[key[2:].decode()] = value
+            for key, value in others.items():
+                if value is not None:
+                    self._restore(key, value)
+            active = windows.bucket_of(now - ACTIVE_SECONDS)
+            for subject, value in raw.items():
+                key = changelog.window_key(subject)
+                self._opened(subject, windows.decode_head(value).newest >= active)
+        except ValueError as error:
+            raise BrokenChangelogError(f"{key!r}: {error}") from error
 
     def count(self, offset: int, value: bytes | None, now: float) -> None:
         """Count the envelope at `offset`.
@@ -190,21 +207,20 @@ class Partition:
                 self._decisions[subject] = decision
         return True
 
-    def _restore(self, key: bytes, value: bytes, active: int) -> None:
-        if key.startswith(b"s:"):
-            subject = key[2:].decode()
-            newest = windows.decode_head(value).newest
-            self._raw[subject] = value
-            if subjects.is_account(subject):
-                self.accounts += 1
-                self.active_accounts += newest >= active
+    def _restore(self, key: bytes, value: bytes) -> None:
+        """Take in a record that is no window."""
+        if key == changelog.NEXT_OFFSET:
+            self.next = self.written = changelog.decode_next(value).offset
         elif key.startswith(b"h:"):
             host, _, epoch = key[2:].decode().rpartition(":")
             self._hosts[host, epoch] = changelog.decode_host(value)
-        elif key == changelog.NEXT_OFFSET:
-            self.next = self.written = changelog.decode_next(value).offset
         else:
             self._totals.foreign_keys += 1
+
+    def _opened(self, subject: str, is_active: bool) -> None:
+        if subjects.is_account(subject):
+            self.accounts += 1
+            self.active_accounts += is_active
 
     def _window(self, subject: str) -> Window | None:
         """The window of a subject that was not touched yet, or None for a subject that has none here."""
@@ -219,9 +235,7 @@ class Partition:
             return None
         else:
             window = Window(limits)
-            if subjects.is_account(subject):
-                self.accounts += 1
-                self.active_accounts += 1
+            self._opened(subject, True)
         released = self._judge.operators.released(subject)
         if released > window.after:
             window.release(released)

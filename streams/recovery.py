@@ -5,6 +5,7 @@ after we have read. All of it blocks: it runs in a thread for each partition.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -17,6 +18,9 @@ from weir import kafka, topics
 from weir.settings import Settings
 
 log = structlog.get_logger()
+
+
+_READER = {"queued.min.messages": 100_000, "queued.max.messages.kbytes": 16_384, "fetch.wait.max.ms": 20}
 
 
 @dataclass
@@ -39,15 +43,14 @@ def recover(
     """Take over partition `number`; `former` is what we held before a rebalance. Raises KafkaException."""
     changelog = Changelog(settings, number)
     changelog.fence()
-    consumer = Consumer(kafka.reader(settings.kafka) | {"queued.min.messages": 200_000, "fetch.wait.max.ms": 20})
+    consumer = Consumer(kafka.reader(settings.kafka) | _READER)
     try:
         consumer.list_topics(topics.WINDOWS, timeout=30)  # once connected, an assignment takes no half second
         recovered = _kept(consumer, changelog, former) if former else None
         if recovered is None:
             recovered = Recovered(Partition(number, judge, totals), changelog)
             try:
-                records, changelog.end = _read(consumer, number)
-                recovered.partition.restore(records, time.time())
+                recovered.partition.restore(_read(consumer, changelog), time.time())
             except BrokenChangelogError as error:
                 recovered.broken = str(error)
                 return recovered
@@ -71,21 +74,17 @@ def _kept(consumer: Consumer, changelog: Changelog, former: tuple[Partition, Cha
     return Recovered(partition, changelog, kept=True)
 
 
-def _read(consumer: Consumer, number: int) -> tuple[dict[bytes, bytes], int]:
-    """The newest value of each key, and the changelog's end."""
-    records: dict[bytes, bytes] = {}
-    consumer.assign([TopicPartition(topics.WINDOWS, number, OFFSET_BEGINNING)])
+def _read(consumer: Consumer, changelog: Changelog) -> Iterator[tuple[bytes, bytes | None]]:
+    """The records of the changelog, from its beginning to its end, which is noted."""
+    consumer.assign([TopicPartition(topics.WINDOWS, changelog.partition, OFFSET_BEGINNING)])
     while True:
         for message in consumer.consume(5000, 0.05):
             error = message.error()
             if error is None:
-                key, value = message.key(), message.value()
-                if value is None:
-                    records.pop(key or b"", None)
-                else:
-                    records[key or b""] = value
+                yield message.key() or b"", message.value()
             elif error.code() == KafkaError._PARTITION_EOF:
-                return records, message.offset() or 0
+                changelog.end = message.offset() or 0
+                return
             else:
                 raise KafkaException(error)
 

@@ -152,7 +152,7 @@ def test_a_release_voids_what_was_before_it() -> None:
 def test_a_release_holds_for_a_partition_that_is_read_again() -> None:
     desk = Desk()
     desk.send(NOW - 300, 3)
-    records = {key: value for key, value in desk.partition.snapshot().records if value is not None}
+    records = desk.partition.snapshot().records
     desk.say("release", ALICE, NOW - 100)
     desk.partition = Partition(made.PARTITION, desk.partition._judge, Totals())
     desk.partition.restore(records, NOW)

@@ -47,7 +47,7 @@ class Topic:
 
     def start(self) -> None:
         self.partition = Partition(made.PARTITION, self.judge, self.totals)
-        self.partition.restore(self.records, NOW)
+        self.partition.restore(self.records.items(), NOW)
 
     def count(self, limit: int) -> None:
         for offset in range(self.partition.next, min(self.partition.next + limit, len(self.envelopes))):

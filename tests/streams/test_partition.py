@@ -162,7 +162,7 @@ def test_the_sweep_counts_accounts_that_sent_in_the_last_hour(partition: Partiti
     sweep(partition, later)
     assert (partition.active_accounts, partition.accounts) == (1, len(ACCOUNTS))
     restored = made.partition()
-    restored.restore({key: value for key, value in written(partition).items() if value is not None}, later)
+    restored.restore(written(partition).items(), later)
     assert (restored.active_accounts, restored.accounts) == (1, len(ACCOUNTS))
 
 
@@ -187,19 +187,44 @@ BROKEN = {
 @pytest.mark.parametrize(("key", "value"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_record_stops_the_partition(partition: Partition, key: bytes, value: bytes) -> None:
     with pytest.raises(BrokenChangelogError):
-        partition.restore({key: value}, NOW)
+        partition.restore([(key, value)], NOW)
+
+
+def test_the_newest_record_of_a_key_counts() -> None:
+    """What was broken and then replaced does no harm; what ended in a tombstone is gone."""
+    window = windows.Window()
+    window.count(windows.bucket_of(NOW), 7, 7, "mx1", "")
+    alice, bob = map(changelog.window_key, (ALICE, BOB))
+    host, offset = changelog.Host(1, 3, NOW), changelog.NextOffset(1, 12)
+    partition = made.partition()
+    partition.restore(
+        [
+            (alice, b"garbage"),
+            (b"h:mx1:e1", b"garbage"),
+            (b"o", b"garbage"),
+            (bob, window.encode()),
+            (alice, window.encode()),
+            (b"h:mx1:e1", changelog.encode(host)),
+            (b"o", changelog.encode(offset)),
+            (bob, None),
+        ],
+        NOW,
+    )
+    assert (partition.next, partition.accounts) == (12, 1)
+    partition.count(12, made.envelope([made.tally(3, ALICE, NOW), made.tally(4, ALICE, NOW)]), NOW)
+    assert sum(windows.decode(written(partition)[alice] or b"").messages) == 8
 
 
 def test_a_window_broken_behind_its_head_stops_the_partition_when_it_is_touched(partition: Partition) -> None:
     head = msgspec.msgpack.encode([1, windows.bucket_of(NOW), 0, "no buckets"])
-    partition.restore({changelog.window_key(ALICE): head}, NOW)
+    partition.restore([(changelog.window_key(ALICE), head)], NOW)
     partition.count(0, made.envelope([made.tally(1, BOB, NOW)]), NOW)
     with pytest.raises(BrokenChangelogError):
         partition.count(1, made.envelope([made.tally(2, ALICE, NOW)]), NOW)
 
 
 def test_keys_that_are_none_of_ours_are_ignored(partition: Partition, totals: Totals) -> None:
-    partition.restore({b"": b"x", b"\xff\xff": b"x", b"q:later": b"x", b"other": b""}, NOW)
+    partition.restore([(b"", b"x"), (b"\xff\xff", b"x"), (b"q:later", b"x"), (b"other", b"")], NOW)
     assert totals.foreign_keys == 4
 
 
