@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from fleet.process import Supervised, free_port
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+METRICS_SECONDS = 0.1
+"""Between two looks at a process's metrics, which cost it some milliseconds each."""
 
 Table = Mapping[str, Any]
 
@@ -78,7 +80,7 @@ class Own(Supervised):
     def metrics(self) -> dict[str, float]:
         """What Prometheus would read now: sample name, with its labels' values behind it, → value; {} if it is away."""
         try:
-            with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
         except OSError:
             return {}
@@ -122,7 +124,9 @@ class Agent(Own):
 
     def wait_serving(self, timeout: float = 20.0) -> None:
         """Return when it answers and has read decisions and operators' words to their end."""
-        self.wait_ready(lambda: self.socket.is_socket() and self.metrics().get("weir_agent_stale") == 0.0, timeout)
+        self.wait_ready(
+            lambda: self.socket.is_socket() and self.metrics().get("weir_agent_stale") == 0.0, timeout, METRICS_SECONDS
+        )
 
 
 class Worker(Own):
@@ -149,4 +153,4 @@ class Worker(Own):
 
     def wait_counting(self, partitions: int = 12, timeout: float = 30.0) -> None:
         """Return when it counts that many partitions."""
-        self.wait_ready(lambda: self.owned() >= partitions, timeout)
+        self.wait_ready(lambda: self.owned() >= partitions, timeout, METRICS_SECONDS)
