@@ -169,8 +169,8 @@ class Process:
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"{self.name} still runs after {timeout:g} s") from None
 
-    def wait_ready(self, ready: Callable[[], T], timeout: float) -> T:
-        """Return the first truthy value of `ready()`.
+    def wait_ready(self, ready: Callable[[], T], timeout: float, interval: float = 0.02) -> T:
+        """Return the first truthy value of `ready()`, asked every `interval` seconds.
 
         Raises RuntimeError with the log's tail at once if the child ends before, or after `timeout` seconds.
         """
@@ -181,7 +181,7 @@ class Process:
             return ready()
 
         try:
-            return wait_until(ready_or_ended, timeout, f"{self.name} to be ready")
+            return wait_until(ready_or_ended, timeout, f"{self.name} to be ready", interval)
         except TimeoutError as error:
             raise RuntimeError(f"{error}:\n{tail(self.log_path)}") from None
 

@@ -11,12 +11,14 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NoReturn
 
 import structlog
 import uvloop
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, TopicMetadata
 
 from streams import logs
 from streams.worker import Worker
@@ -41,19 +43,28 @@ def run(settings: Settings) -> None:
 
 
 def wait_for_kafka(settings: Settings) -> None:
-    """Return when a broker answers: a start is too dear to be tried again and again."""
-    consumer = Consumer(kafka.reader(settings.kafka))
-    told = False
-    while True:
-        try:
-            consumer.list_topics(topics.TALLIES, timeout=2)
-        except KafkaException as error:
-            if not told:
-                log.warning("no broker answers yet", servers=settings.kafka.bootstrap_servers, error=str(error))
-            told = True
-        else:
-            consumer.close()
-            return
+    """Return when a broker answers and has our topics: a start is too dear to be tried again and again."""
+    client = AdminClient({**kafka.client(settings.kafka)})
+    told = ""
+    while trouble := _trouble(client):
+        if trouble != told:
+            log.warning("waiting for Kafka", servers=settings.kafka.bootstrap_servers, trouble=trouble)
+        told = trouble
+        time.sleep(0.2)
+
+
+def _trouble(client: AdminClient) -> str:
+    """Why we cannot begin; empty if we can."""
+    try:
+        there = client.list_topics(timeout=2).topics
+    except KafkaException as error:
+        return str(error)
+    wrong = [each.name for each in topics.ALL if each.name not in there or not _fits(each, there[each.name])]
+    return f"missing or with other partitions (weir topics create): {', '.join(wrong)}" if wrong else ""
+
+
+def _fits(ours: topics.Topic, theirs: TopicMetadata) -> bool:
+    return len(theirs.partitions) == ours.partitions
 
 
 def die(reason: str) -> NoReturn:

@@ -10,6 +10,7 @@ dead letters that belong together, all or none; whoever begins later with the sa
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from confluent_kafka import KafkaError, Message, Producer
 from weir import decisions, kafka, topics
 from weir.decisions import Decision
 from weir.settings import Settings
+
+Delivery = Callable[[KafkaError | None, Message], None]
 
 VERSION = 1
 NEXT_OFFSET = b"o"
@@ -112,25 +115,26 @@ class Changelog:
         producer = self._producer
         producer.begin_transaction()
         pause("after-begin")
-        for key, value in batch.records[:-1]:
-            self._produce(topics.WINDOWS, key, value)
+        for record_key, value in batch.records[:-1]:
+            self._produce(topics.WINDOWS, self.partition, record_key, value)
         for decision in batch.decisions:
             key = decisions.key(decision.cause, decision.subject)
-            self._produce(topics.DECISIONS, key, decisions.encoder.encode(decision))
-        for key, value in batch.dead:
-            producer.produce(topics.DEAD, key=key, value=value, partition=0)
-        key, value = batch.records[-1]
-        producer.produce(topics.WINDOWS, key=key, value=value, partition=self.partition, on_delivery=self._delivered)
+            self._produce(topics.DECISIONS, self.partition, key, decisions.encoder.encode(decision))
+        for record_key, value in batch.dead:
+            self._produce(topics.DEAD, 0, record_key, value)
+        self._produce(topics.WINDOWS, self.partition, *batch.records[-1], on_delivery=self._delivered)
         if os.environ.get(PAUSE):
             producer.flush(5)
         pause("after-produce")
         producer.commit_transaction(TRANSACTION_SECONDS * 2)
         pause("after-commit")
 
-    def _produce(self, topic: str, key: bytes, value: bytes | None) -> None:
+    def _produce(
+        self, topic: str, partition: int, key: bytes, value: bytes | None, on_delivery: Delivery | None = None
+    ) -> None:
         while True:
             try:
-                return self._producer.produce(topic, key=key, value=value, partition=self.partition)
+                return self._producer.produce(topic, value, key, partition, on_delivery)
             except BufferError:
                 self._producer.poll(0.1)
 

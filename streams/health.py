@@ -1,12 +1,13 @@
-"""The watch: ends a worker that stands still although there is something to count.
+"""Health: a worker that has lost a part of it, or stands still although there is something to count, is ended.
 
-Invariants: it asks Kafka by a client of its own in a thread of its own, so a loop or a consumer that is stuck is seen
-too; while Kafka does not answer, nothing is held against the worker.
+Invariants: the watch asks Kafka by a client of its own in a thread of its own, so a loop or a consumer that is stuck is
+seen too; while Kafka does not answer, nothing is held against the worker.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -18,6 +19,18 @@ STUCK_CHECKS = 4
 """Checks in a row, Kafka answering, in which there was more to count and no partition moved."""
 STARVED_CHECKS = 24
 """The same for one partition while others move: in a large backlog it may have to wait for its turn."""
+
+
+def start(work: Coroutine[Any, Any, None], name: str, die: Callable[[str], NoReturn]) -> asyncio.Task[None]:
+    """Start a task that the worker cannot do without: if it fails, the process ends."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            die(f"{name}: {error!r}")
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    return task
 
 
 class Stillness:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import NoReturn
 
-from confluent_kafka import KafkaException
-
+from streams import health
 from streams.changelog import Batch, Changelog
-from streams.partition import BrokenChangelogError, Partition
+from streams.partition import Partition
 from weir.subjects import PARTITIONS
 
 INTERVAL = 0.5
@@ -34,7 +33,6 @@ class Owner:
         changelog: Changelog,
         executor: Executor,
         wrote: Callable[["Owner", Batch], None],
-        stop: Callable[["Owner", str], None],
         die: Callable[[str], NoReturn],
     ) -> None:
         self.partition = partition
@@ -45,11 +43,9 @@ class Owner:
         self.transaction_seconds = 0.0
         self._executor = executor
         self._wrote = wrote
-        self._stop = stop
-        self._die = die
         self._wanted = asyncio.Event()
         self._closing = False
-        self._task = asyncio.create_task(self._run(), name=f"owner {partition.number}")
+        self._task = health.start(self._run(), f"owner of partition {partition.number}", die)
 
     def want_write(self) -> None:
         """There is a decision: write as soon as may be."""
@@ -82,10 +78,7 @@ class Owner:
             return 0
         batch = self.partition.snapshot()
         start = time.monotonic()
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self.changelog.write, batch)
-        except KafkaException as error:
-            self._die(f"transaction of partition {self.partition.number} failed: {error}")
+        await asyncio.get_running_loop().run_in_executor(self._executor, self.changelog.write, batch)
         self.partition.written = batch.next
         self.transaction_seconds = time.monotonic() - start
         self.last_transaction = time.time()
@@ -93,9 +86,5 @@ class Owner:
         return len(batch.decisions)
 
     def _sweep(self) -> None:
-        if self.stopped or self._closing:
-            return
-        try:
+        if not (self.stopped or self._closing):
             self.partition.sweep(time.time(), SWEPT)
-        except BrokenChangelogError as error:
-            self._stop(self, str(error))

@@ -11,9 +11,9 @@ Invariants
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from streams import changelog, windows
+from streams import changelog, records, windows
 from streams.changelog import Batch, Host, NextOffset
 from streams.decide import Judge
 from streams.windows import Window
@@ -50,6 +50,7 @@ class Totals:
     dead: int = 0
     alternating: int = 0
     """Envelopes of an epoch that had been followed by another of the same host: two machines with one name."""
+    alternating_hosts: set[str] = field(default_factory=set)
     foreign_keys: int = 0
     """Records of weir.windows under a key that is none of ours."""
 
@@ -91,13 +92,13 @@ class Partition:
         """Whether there is nothing to write."""
         return not (self._changed or self._changed_hosts or self._dead) and self.written == self.next
 
-    def restore(self, records: Iterable[tuple[bytes, bytes | None]], now: float) -> None:
+    def restore(self, changes: Iterable[tuple[bytes, bytes | None]], now: float) -> None:
         """Take in the records of the changelog, in their order. Raises BrokenChangelogError."""
         others: dict[bytes, bytes | None] = {}
         raw = self._raw
         key = b""
         try:
-            for key, value in records:
+            for key, value in changes:
                 if not key.startswith(_WINDOW):
                     others[key] = value
                 elif value is None:
@@ -110,7 +111,7 @@ class Partition:
             active = windows.bucket_of(now - ACTIVE_SECONDS)
             for subject, value in raw.items():
                 key = changelog.window_key(subject)
-                self._opened(subject, windows.decode_head(value).newest >= active)
+                self._opened(subject, records.decode_head(value).newest >= active)
         except ValueError as error:
             raise BrokenChangelogError(f"{key!r}: {error}") from error
 
@@ -150,12 +151,12 @@ class Partition:
 
     def snapshot(self) -> Batch:
         """What is to be written in one transaction, with all that follows from the envelopes counted so far."""
-        records = [(changelog.window_key(subject), self._encoded(subject)) for subject in self._changed]
+        written = [(changelog.window_key(subject), self._encoded(subject)) for subject in self._changed]
         for identity in self._changed_hosts:
             host = self._hosts.get(identity)
-            records.append((changelog.host_key(*identity), changelog.encode(host) if host else None))
-        records.append((changelog.NEXT_OFFSET, changelog.encode(NextOffset(changelog.VERSION, self.next))))
-        batch = Batch(records, list(self._decisions.values()), self._dead, self.next)
+            written.append((changelog.host_key(*identity), changelog.encode(host) if host else None))
+        written.append((changelog.NEXT_OFFSET, changelog.encode(NextOffset(changelog.VERSION, self.next))))
+        batch = Batch(written, list(self._decisions.values()), self._dead, self.next)
         self._changed = set()
         self._changed_hosts = set()
         self._decisions = {}
@@ -163,7 +164,7 @@ class Partition:
         return batch
 
     def sweep(self, now: float, limit: int) -> None:
-        """Look at up to `limit` subjects: idle ones go, quiet ones become bytes. Raises BrokenChangelogError."""
+        """Look at up to `limit` subjects: idle ones go, quiet ones become bytes."""
         if not self._to_sweep:
             self.active_accounts = self._active_seen
             self._active_seen = 0
@@ -259,6 +260,7 @@ class Partition:
             self._followed.add((name, last))
         if identity in self._followed:
             self._totals.alternating += 1
+            self._totals.alternating_hosts.add(name)
 
     def _bury(self, offset: int, value: bytes | None, error: str) -> None:
         origin = (topics.TALLIES, self.number, offset)
@@ -270,23 +272,23 @@ class Partition:
         return window.encode() if window is not None else self._raw.get(subject)
 
     def _sweep_subject(self, subject: str, now: float) -> None:
-        raw = self._raw.get(subject)
         window = self._windows.get(subject)
-        try:
-            head = windows.decode_head(raw) if raw is not None else window.head() if window is not None else None
-        except ValueError as error:
-            raise BrokenChangelogError(f"window of {subject}: {error}") from error
-        if head is None:
+        if window is not None:
+            newest, until = window.newest, window.until
+        elif (raw := self._raw.get(subject)) is not None:
+            head = records.decode_head(raw)  # it was looked at when it was restored
+            newest, until = head.newest, head.until
+        else:
             return
-        if head.is_idle(now):
+        if newest <= windows.bucket_of(now) - windows.RING and until <= now:
             self._raw.pop(subject, None)
             self._windows.pop(subject, None)
             self._changed.add(subject)
             self.accounts -= subjects.is_account(subject)
             return
-        if subjects.is_account(subject) and head.newest >= windows.bucket_of(now - ACTIVE_SECONDS):
+        if subjects.is_account(subject) and newest >= windows.bucket_of(now - ACTIVE_SECONDS):
             self._active_seen += 1
-        quiet = head.newest < windows.bucket_of(now - QUIET_SECONDS)
+        quiet = newest < windows.bucket_of(now - QUIET_SECONDS)
         if window is not None and quiet and subject not in self._changed:
             self._raw[subject] = window.encode()
             del self._windows[subject]

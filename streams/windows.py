@@ -12,9 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
+from streams import records
 
-VERSION = 1
 BUCKET_SECONDS = 5
 MINUTE = 60 // BUCKET_SECONDS
 HOUR = 3600 // BUCKET_SECONDS
@@ -45,41 +44,6 @@ class Sums(NamedTuple):
     minute_recipients: int
     hour_messages: int
     hour_recipients: int
-
-
-class Record(msgspec.Struct, array_like=True, gc=False):
-    """A window as the changelog holds it; the first three fields are its `Head`. New fields go to the end."""
-
-    version: int
-    newest: int
-    until: int
-    buckets: list[int]
-    messages: list[int]
-    recipients: list[int]
-    hosts: dict[str, int]
-    beside: dict[str, int]
-    after: float
-    floor: int
-    since: int
-    change: int
-    why_shadow: str
-
-
-class Head(msgspec.Struct, array_like=True, gc=False):
-    """The beginning of a `Record`: enough to know whether it is idle."""
-
-    version: int
-    newest: int
-    until: int
-
-    def is_idle(self, now: float) -> bool:
-        """Whether the newest bucket has left the ring and no block of the subject lasts."""
-        return self.newest <= bucket_of(now) - RING and self.until <= now
-
-
-_encoder = msgspec.msgpack.Encoder()
-_record_decoder = msgspec.msgpack.Decoder(Record)
-_head_decoder = msgspec.msgpack.Decoder(Head)
 
 
 class _Sums:
@@ -176,9 +140,6 @@ class Window:
     def newest(self) -> int:
         return self.buckets[-1] if self.buckets else 0
 
-    def head(self) -> Head:
-        return Head(VERSION, self.newest, self.until)
-
     def count(self, bucket: int, messages: int, recipients: int, host: str, beside: str) -> int:
         """Count mail in its bucket; returns the bucket's index, or -1 if it is too old to count."""
         buckets = self.buckets
@@ -240,9 +201,9 @@ class Window:
         """The record of the changelog."""
         self.hosts = newest(self.hosts)
         self.beside = newest(self.beside)
-        return _encoder.encode(
-            (
-                VERSION,
+        return records.encode(
+            records.Record(
+                records.VERSION,
                 self.newest,
                 self.until,
                 self.buckets,
@@ -302,25 +263,12 @@ def newest(values: dict[str, int]) -> dict[str, int]:
 
 def decode(value: bytes, limits: Limits | None = None) -> Window:
     """The window of a record. Raises ValueError for what is none of a version that we know."""
-    record = _record_decoder.decode(value)
-    if record.version != VERSION:
-        raise ValueError(f"expected a window of version {VERSION}, got {record.version}")
-    buckets = record.buckets
-    if not (len(buckets) == len(record.messages) == len(record.recipients)):
-        raise ValueError("expected as many messages and recipients as buckets")
+    record = records.decode(value)
     window = Window(limits)
-    window.buckets, window.messages, window.recipients = buckets, record.messages, record.recipients
+    window.buckets, window.messages, window.recipients = record.buckets, record.messages, record.recipients
     window.hosts, window.beside = record.hosts, record.beside
     window.after, window.floor = record.after, record.floor
     window.since, window.until = record.since, record.until
     window.change, window.why_shadow = record.change, record.why_shadow
-    window.sums.place(window, len(buckets), window.newest)
+    window.sums.place(window, len(window.buckets), window.newest)
     return window
-
-
-def decode_head(value: bytes) -> Head:
-    """The head of a record only. Raises ValueError for what is none of a version that we know."""
-    head = _head_decoder.decode(value)
-    if head.version != VERSION:
-        raise ValueError(f"expected a window of version {VERSION}, got {head.version}")
-    return head

@@ -21,7 +21,8 @@ import structlog
 from confluent_kafka import KafkaException
 from faust.types import TP
 
-from streams import faust_app, metrics
+from streams import faust_app, health, metrics
+from streams.alarms import Alarms
 from streams.changelog import Batch
 from streams.decide import Judge
 from streams.health import Watch
@@ -60,7 +61,7 @@ class Worker:
         self._threads = ThreadPoolExecutor(PARTITIONS, thread_name_prefix="partition")
         self._reports = Reports(settings, name)
         self._watch = Watch(settings, self.written, die)
-        self._brake_was_on = False
+        self._alarms = Alarms(name)
         self._sought: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.app = faust_app.make(settings, name, data)
@@ -75,7 +76,10 @@ class Worker:
         """Start; raises OSError if the port of the metrics is taken."""
         metrics.serve(self._settings.streams.metrics, self.counts, self.figures)
         self._knowledge.start()
-        self._tasks = [asyncio.create_task(self._report()), asyncio.create_task(self._commit_now_and_then())]
+        self._tasks = [
+            health.start(self._report(), "reports", self._die),
+            health.start(self._commit_now_and_then(), "commits", self._die),
+        ]
         self._watch.start()
         await self.app.start()
 
@@ -166,7 +170,7 @@ class Worker:
 
     def _owner(self, recovered: Recovered) -> Owner:
         number = recovered.partition.number
-        owner = Owner(recovered.partition, recovered.changelog, self._threads, self._wrote, self._stop_owner, self._die)
+        owner = Owner(recovered.partition, recovered.changelog, self._threads, self._wrote, self._die)
         if recovered.gap:
             self._tell_gap(number, recovered.gap)
         if recovered.recreated:
@@ -256,7 +260,7 @@ class Worker:
             partitions_stopped=sum(owner.stopped for owner in owners),
             lag=sum(self._lag(owner) for owner in owners),
             accounts=sum(owner.partition.accounts for owner in owners),
-            brake=self._brake_was_on,
+            brake=self._alarms.brake,
             transaction_seconds=max((owner.transaction_seconds for owner in owners), default=0.0),
             last_transaction_timestamp_seconds=max((owner.last_transaction for owner in owners), default=0.0),
         )
@@ -271,7 +275,8 @@ class Worker:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            self._tell_brake()
+            brake = self._knowledge.brake.is_on(time.time(), self.active_accounts())
+            self._alarms.look(brake, self.counts.alternating_hosts)
             figures = self.figures()
             self._reports.tell(
                 self.written(),
@@ -287,11 +292,3 @@ class Worker:
                     brake=figures.brake,
                 ),
             )
-
-    def _tell_brake(self) -> None:
-        is_on = self._knowledge.brake.is_on(time.time(), self.active_accounts())
-        if is_on and not self._brake_was_on:
-            log.error("the brake is on: too many accounts were blocked, further blocks are shadows", worker=self.name)
-        elif self._brake_was_on and not is_on:
-            log.info("the brake is off", worker=self.name)
-        self._brake_was_on = is_on

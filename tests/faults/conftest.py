@@ -1,4 +1,4 @@
-"""Seeds, one Kafka for each module, and for each test a system of agents and workers of its own on it.
+"""Seeds, a Kafka, and for each test a system of agents and workers of its own on it.
 
 WEIR_SEEDS=N runs each test with N random seeds (`make soak`), WEIR_SEED=K with that one; else each has a fixed one.
 """
@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -37,7 +38,12 @@ class TestsFailedError(Exception):
     """Tells run_directory that a test of the module failed: its files are wanted."""
 
 
-@pytest.fixture(scope="module")
+def _scope(fixture_name: str, config: pytest.Config) -> Literal["module", "function"]:
+    """The tests of a module share a Kafka, which takes some seconds to start; of many runs each has its own."""
+    return "function" if "WEIR_SEEDS" in os.environ else "module"
+
+
+@pytest.fixture(scope=_scope)
 def directory(request: pytest.FixtureRequest) -> Iterator[Path]:
     failed_before = request.session.testsfailed
     with suppress(TestsFailedError), run_directory() as path:
@@ -46,7 +52,7 @@ def directory(request: pytest.FixtureRequest) -> Iterator[Path]:
             raise TestsFailedError
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope=_scope)
 def kafka(directory: Path) -> Iterator[Kafka]:
     with Kafka(directory / "kafka") as broker:
         create_topics(broker, directory)

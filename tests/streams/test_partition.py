@@ -119,6 +119,7 @@ def test_two_epochs_of_one_host_that_advance_in_turn_are_told(partition: Partiti
     send("a", 3)
     send("b", 3)
     assert totals.alternating == 2
+    assert totals.alternating_hosts == {"mx1"}
 
 
 def test_an_idle_subject_goes_with_a_tombstone(partition: Partition) -> None:
