@@ -10,9 +10,7 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import NoReturn
 
 import structlog
@@ -38,8 +36,7 @@ def run(settings: Settings) -> None:
     gc.set_threshold(50_000, 20, 100)  # windows are many, live long and hold no cycles
     wait_for_kafka(settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    with tempfile.TemporaryDirectory(prefix="weir-streams-") as data:
-        asyncio.run(_main(settings, name, Path(data)))
+    asyncio.run(_main(settings, name))
 
 
 def wait_for_kafka(settings: Settings) -> None:
@@ -73,11 +70,11 @@ def die(reason: str) -> NoReturn:
     os._exit(DIED)
 
 
-async def _main(settings: Settings, name: str, data: Path) -> None:
+async def _main(settings: Settings, name: str) -> None:
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    worker = Worker(settings, name, data, die)
+    worker = Worker(settings, name, die)
     await worker.start()
     waits = [asyncio.create_task(asked.wait()), asyncio.create_task(worker.app.wait_until_stopped())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

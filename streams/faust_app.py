@@ -6,7 +6,6 @@ Faust's tables and acknowledgements are not used: the changelog and the offsets 
 import asyncio
 import os
 import ssl
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -49,13 +48,17 @@ class _Consumer(Consumer):
                 raise
 
 
-def make(settings: Settings, name: str, data: Path) -> faust.App:
-    """The application of the worker `name`; `data` is a folder that Faust insists on and we do not need."""
-    app = faust.App(
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """Faust makes a folder for its tables: ours would only be left behind by a kill."""
+
+
+def make(settings: Settings, name: str) -> faust.App:
+    """The application of the worker `name`."""
+    app = _App(
         settings.streams.group,
         broker=[URL(f"kafka://{server.strip()}") for server in settings.kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings.kafka),
-        datadir=str(data),
         web_enabled=False,
         TableManager=_NoTables,
         topic_allow_declare=False,

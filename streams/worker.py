@@ -14,7 +14,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
@@ -47,7 +46,7 @@ TURN_SECONDS = 0.002
 
 
 class Worker:
-    def __init__(self, settings: Settings, name: str, data: Path, die: Callable[[str], NoReturn]) -> None:
+    def __init__(self, settings: Settings, name: str, die: Callable[[str], NoReturn]) -> None:
         """`die` ends the process: nothing that is in memory only may be written any more."""
         self.name = name
         self.counts = Counts()
@@ -64,7 +63,7 @@ class Worker:
         self._alarms = Alarms(name)
         self._sought: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self.app = faust_app.make(settings, name, data)
+        self.app = faust_app.make(settings, name)
         topic = self.app.topic(
             topics.TALLIES, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
         )
