@@ -250,7 +250,7 @@ BREAK = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(operations=st.lists(st.one_of(WRITE, READ, ACKNOWLEDGE, SYNC, BREAK), min_size=15, max_size=60))
 def test_whatever_happens_each_epoch_comes_out_whole_and_in_order(operations: list[Operation]) -> None:
     with tempfile.TemporaryDirectory(prefix="weir-") as folder, pytest.MonkeyPatch.context() as patch:

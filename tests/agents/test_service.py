@@ -137,7 +137,7 @@ def test_words_and_decisions_take_effect_and_are_lifted(start: Start, kafka: Kaf
     say(kafka, "block", "sasl_username:carol@example.org")
     wait_until(lambda: ask(agent, "carol@example.org") == "521 5.7.1 by hand [weir operator op1]", 5, "the word")
     produce(kafka, topics.OPERATORS, 0, b"standing sasl_username:carol@example.org", b"garbage")
-    wait_until(lambda: agent.metrics()["weir_agent_records_not_understood_total"] == 1, 5, "the garbage")
+    wait_until(lambda: agent.metrics().get("weir_agent_records_not_understood_total") == 1, 5, "the garbage")
     assert ask(agent, "carol@example.org") == "521 5.7.1 by hand [weir operator op1]"
     produce(kafka, topics.OPERATORS, 0, b"standing sasl_username:carol@example.org", None)
     wait_until(lambda: ask(agent, "carol@example.org") == "DUNNO", 5, "the tombstone")
@@ -199,11 +199,13 @@ def test_idle_and_hostile_connections_do_not_matter(start: Start) -> None:
                 idle.settimeout(5)
                 with suppress(ConnectionError):
                     idle.sendall(nasty[number % len(nasty)])
-        wait_until(lambda: agent.metrics()["weir_agent_protocol_errors_total"] == 160, 10, "the faults to be counted")
-        wait_until(lambda: agent.metrics()["weir_agent_connections"] == 1840, 10, "the others to be accepted")
+        wait_until(
+            lambda: agent.metrics().get("weir_agent_protocol_errors_total") == 160, 10, "the faults to be counted"
+        )
+        wait_until(lambda: agent.metrics().get("weir_agent_connections") == 1840, 10, "the others to be accepted")
         with PolicyClient(agent.socket) as client:
             assert {client.at_recipient("judy@example.org", CLIENT, new_instance()) for _ in range(100)} == {"DUNNO"}
-    wait_until(lambda: agent.metrics()["weir_agent_connections"] == 0, 10, "all to be gone")
+    wait_until(lambda: agent.metrics().get("weir_agent_connections") == 0, 10, "all to be gone")
 
 
 @contextmanager
