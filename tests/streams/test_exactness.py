@@ -126,8 +126,13 @@ def test_sums_and_decisions_equal_the_oracle(
     assert changelog.decode_next(topic.records[changelog.NEXT_OFFSET]).offset == len(envelopes)
 
 
+EDGES = [base + length + step for base in (100, 800) for length in (0, 12, 720, 1440) for step in (-1, 0, 1, 2)]
+buckets = st.one_of(st.sampled_from(EDGES), st.integers(0, 3000))
+"""Many of them just where a window or the ring of another one begins."""
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=80),
+    st.lists(st.tuples(buckets, st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=80),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=300, deadline=None)
