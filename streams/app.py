@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import NoReturn
 
@@ -34,6 +35,7 @@ def run(settings: Settings) -> None:
     name = settings.streams.name or socket.gethostname()
     sys.setswitchinterval(0.001)  # the threads that write must not hold the loop back for long
     gc.set_threshold(50_000, 20, 100)  # windows are many, live long and hold no cycles
+    threading.excepthook = lambda failed: die(f"thread {failed.thread and failed.thread.name}: {failed.exc_value!r}")
     wait_for_kafka(settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(_main(settings, name))

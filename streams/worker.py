@@ -105,7 +105,10 @@ class Worker:
         queue = stream.channel.queue
         yielded = 0.0
         while True:
-            message = (await queue.get() if queue.empty() else queue.get_nowait()).message
+            try:
+                message = (await queue.get() if queue.empty() else queue.get_nowait()).message
+            except StopAsyncIteration:
+                return  # Faust stops
             now = time.time()
             if now - yielded > TURN_SECONDS:
                 await asyncio.sleep(0)

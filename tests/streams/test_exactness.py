@@ -126,13 +126,17 @@ def test_sums_and_decisions_equal_the_oracle(
     assert changelog.decode_next(topic.records[changelog.NEXT_OFFSET]).offset == len(envelopes)
 
 
-EDGES = [base + length + step for base in (100, 800) for length in (0, 12, 720, 1440) for step in (-1, 0, 1, 2)]
-buckets = st.one_of(st.sampled_from(EDGES), st.integers(0, 3000))
-"""Many of them just where a window or the ring of another one begins."""
+NEWEST = 2000
+EDGES = [NEWEST - length + step for length in (0, 12, 720, 1440) for step in (-1, 0, 1) if length - step >= 0]
+"""Where a window or the ring that ends with NEWEST begins."""
+
+
+def counts(buckets: st.SearchStrategy[int], size: int) -> st.SearchStrategy[list[tuple[int, int, int]]]:
+    return st.lists(st.tuples(buckets, st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=size)
 
 
 @given(
-    st.lists(st.tuples(buckets, st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=80),
+    st.one_of(counts(st.integers(0, 3000), 80), counts(st.sampled_from(EDGES), 10)),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=300, deadline=None)

@@ -338,17 +338,32 @@ def test_the_worker_tells_how_far_it_is(kafka: Kafka, worker: Worker) -> None:
     assert state["last_transaction"] > now() - 60
 
 
-def test_it_stops_in_order(kafka: Kafka, worker: Worker) -> None:
+def test_it_stops_in_order_and_tells_of_tallies_deleted_meanwhile(kafka: Kafka, worker: Worker) -> None:
     host = Host(kafka)
-    (alice,) = accounts(1)
+    alice, bob = accounts(2)
     host.send(alice)
     host.delivered()
     start = time.monotonic()
     assert worker.terminate() == 0
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 5
+    log = worker.log_path.read_text()
+    assert '"level": "error"' not in log.rpartition("counting")[2]
+
+    deleted = Host(kafka)
+    deleted.send(bob, 7)
+    deleted.send(bob, 7)
+    deleted.delivered()
+    partition = subjects.partition(bob)
+    end = TopicPartition(topics.TALLIES, partition, OFFSET_END)
+    kafka.admin.delete_records([end])[end].result(10)
     worker.start()
     worker.wait_counting()
+    host.send(bob, 1)
+    host.delivered()
     wait_exact(kafka, host)
+    assert worker.metrics()["weir_streams_gaps_total"] == 2
+    (told,) = worker.logged("tallies were deleted before they were counted")
+    assert (told["partition"], told["messages"]) == (partition, 2)
 
 
 def test_a_broken_changelog_stops_its_partition_only(kafka: Kafka, worker: Worker) -> None:
