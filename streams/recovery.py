@@ -19,6 +19,8 @@ from weir.settings import Settings
 
 log = structlog.get_logger()
 
+NEVER = -1
+"""The next offset of a partition that was never counted."""
 
 _READER = {"queued.min.messages": 100_000, "queued.max.messages.kbytes": 16_384, "fetch.wait.max.ms": 20}
 
@@ -48,7 +50,7 @@ def recover(
         consumer.list_topics(topics.WINDOWS, timeout=30)  # once connected, an assignment takes no half second
         recovered = _kept(consumer, changelog, former) if former else None
         if recovered is None:
-            recovered = Recovered(Partition(number, judge, totals), changelog)
+            recovered = Recovered(Partition(number, judge, totals, NEVER), changelog)
             try:
                 recovered.partition.restore(_read(consumer, changelog), time.time())
             except BrokenChangelogError as error:
@@ -98,6 +100,6 @@ def _place(consumer: Consumer, recovered: Recovered) -> None:
         recovered.recreated = True
     elif stored >= low:
         return
-    elif stored > 0:
+    elif stored != NEVER:
         recovered.gap = low - stored
     partition.next = partition.written = low
