@@ -1,5 +1,6 @@
 """Weir's own processes: agents and streams workers, each with a settings file, restarted as systemd would."""
 
+import http.client
 import json
 import sys
 import urllib.request
@@ -82,7 +83,7 @@ class Own(Supervised):
         try:
             with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):  # it may end in the middle of its answer
             return {}
         return {
             " ".join([sample.name, *sample.labels.values()]): sample.value
