@@ -26,6 +26,7 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 SERVER_PORTS = range(20_000, 32_768)
+_given_ports: set[int] = set()
 
 # The kernel kills a child when the *thread* that forked it ends, so one thread that lasts as long as we do forks all.
 _forks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forks")
@@ -54,14 +55,17 @@ def run_directory(prefix: str = "weir-", keep: bool = False) -> Iterator[Path]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port of `host` that nobody listens on just now.
+    """Return a TCP port of `host` that nobody listens on just now, never the same one twice.
 
     It lies below the ports that the kernel gives to outgoing connections: those could take a server's port while
     that is stopped, or connect to themselves on it.
     """
     for port in random.sample(SERVER_PORTS, 100):
+        if port in _given_ports:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind((host, port))
+            _given_ports.add(port)
             return port
     raise OSError(errno.EADDRINUSE, f"no free port on {host}")
 

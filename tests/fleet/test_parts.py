@@ -97,6 +97,11 @@ def test_children_die_with_us(directory: Path) -> None:
     wait_until(lambda: process_state(child) == "Z", 5.0, "the child's end")
 
 
+def test_a_free_port_is_given_only_once() -> None:
+    ports = [free_port() for _ in range(500)]  # one of 12,768 each: two alike would be sure
+    assert len(set(ports)) == len(ports)
+
+
 def test_run_directory_goes_after_success_and_stays_after_failure(capsys: pytest.CaptureFixture[str]) -> None:
     with run_directory() as gone:
         (gone / "log").write_text("all well")
