@@ -13,7 +13,9 @@ from agents import systemd
 from agents.policy_server import PolicyServer
 from weir import settings
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""Connections that wait while we do not run; one more is refused, and its smtpd waits a second before it tries again.
+Linux's own limit, net.core.somaxconn, is as high since 5.4."""
 _UNIX = "unix:"
 
 

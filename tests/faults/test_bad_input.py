@@ -96,3 +96,15 @@ def test_others_are_answered_as_before(system: System, chosen: random.Random) ->
     assert agent.restarts == 0
     assert agent.metrics()["weir_agent_protocol_errors_total"] > 0
     assert agent.metrics()["weir_agent_failures_total"] == 0
+
+
+def test_a_burst_of_connections_waits_for_an_agent_that_does_not_run(system: System) -> None:
+    system.start(COUNTS, agents=1, workers=0)
+    (agent,) = system.agents.values()
+    with ExitStack() as stack:
+        agent.freeze()
+        opened = [stack.enter_context(connection(agent.socket)) for _ in range(IDLE_CONNECTIONS)]
+        for one in opened:
+            one.sendall(REQUEST + b"\n")
+        agent.thaw()
+        assert {one.recv(65536) for one in opened} == {b"action=DUNNO\n\n"}
