@@ -4,7 +4,6 @@ Exit status: 0 after SIGTERM, 1 for what prevents its start, 2 for wrong setting
 """
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -20,37 +19,20 @@ def main() -> int:
     except settings_file.SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    _configure_logs()
+    # structlog looks for rich to paint tracebacks on terminals: a tenth of our memory, for nothing.
+    sys.modules["rich"] = None  # type: ignore[assignment]
 
     from agents import service
     from agents.segments import SpoolInUseError
+    from weir import logs
 
+    logs.configure()
     try:
         service.run(settings, config)
     except (OSError, SpoolInUseError) as error:
         print(f"weir agent: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _configure_logs() -> None:
-    """One JSON object a line on stderr."""
-    # structlog looks for rich to paint tracebacks on terminals: a tenth of our memory, for nothing.
-    sys.modules["rich"] = None  # type: ignore[assignment]
-
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

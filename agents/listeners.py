@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-from agents import systemd
 from agents.policy_server import PolicyServer
-from weir import settings
+from weir import settings, systemd
 
 BACKLOG = 4096
 """Connections that wait while we do not run; one more is refused, and its smtpd waits a second before it tries again.

@@ -25,7 +25,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from agents import metrics, systemd
+from agents import metrics
 from agents.agent import Agent
 from agents.follower import Follower, Record
 from agents.listeners import listen
@@ -33,7 +33,7 @@ from agents.policy_server import PolicyServer
 from agents.shipper import Shipper
 from agents.snapshot import Snapshot
 from agents.spool import Spool
-from weir import settings_file
+from weir import settings_file, systemd
 from weir.settings import Settings
 
 READY_SECONDS = 5.0

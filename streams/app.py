@@ -6,6 +6,7 @@ when it cannot go on: its supervisor starts it anew, and it begins where its cha
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -19,19 +20,20 @@ import uvloop
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, TopicMetadata
 
-from streams import logs
 from streams.worker import Worker
-from weir import kafka, topics
+from weir import kafka, logs, topics
 from weir.settings import Settings
 
 log = structlog.get_logger()
 
 DIED = 70
+_QUIET = {"aiokafka": logging.CRITICAL, "faust": logging.ERROR, "mode": logging.ERROR, "asyncio": logging.ERROR}
+"""What reaches us otherwise too (aiokafka tells of each lost connection with a traceback, a thousand in an outage)."""
 
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; ends the process with status 70 if Faust gives up."""
-    logs.configure()
+    logs.configure(_QUIET)
     name = settings.streams.name or socket.gethostname()
     sys.setswitchinterval(0.001)  # the threads that write must not hold the loop back for long
     gc.set_threshold(50_000, 20, 100)  # windows are many, live long and hold no cycles
