@@ -2,13 +2,20 @@
 
 Invariants: `seq` rises by one for each event of an epoch (the epoch and the host stand in the head of the spool
 segment and of the envelope); an event needs no settings to be understood; one event is at most 64 KiB of JSON.
-Fields that are not known are ignored, so that an older reader understands a newer agent.
+Fields that are not known are ignored, so that an older reader understands a newer agent. Numbers out of range are
+refused when an event is decoded.
 """
+
+from typing import Annotated
 
 import msgspec
 
 MAX_TEXT = 512
 """Characters kept of one attribute: with the number of attributes below, an event stays under 64 KiB."""
+
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Time = Annotated[float, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=True, gc=False, kw_only=True):
@@ -18,8 +25,8 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     `attempted_` ones what it adds to what was asked for: each once, however many requests a message makes.
     """
 
-    seq: int
-    time: float
+    seq: Number
+    time: Time
     """Unix time by the agent's own clock, seconds."""
     clock_offset: float = 0.0
     """Seconds that the agent's clock was ahead of the broker's."""
@@ -35,7 +42,7 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     sasl_method: str = ""
     sender: str = ""
     recipient: str = ""
-    recipient_count: int = 0
+    recipient_count: Number = 0
     client_address: str = ""
     client_name: str = ""
     client_port: str = ""
@@ -43,21 +50,21 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     server_address: str = ""
     queue_id: str = ""
     instance: str = ""
-    size: int = 0
+    size: Number = 0
     encryption_protocol: str = ""
     policy_context: str = ""
-    messages: int = 0
-    recipients: int = 0
-    bytes: int = 0
-    attempted_messages: int = 0
-    attempted_recipients: int = 0
+    messages: Number = 0
+    recipients: Number = 0
+    bytes: Number = 0
+    attempted_messages: Number = 0
+    attempted_recipients: Number = 0
 
 
 class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults=True, gc=False, kw_only=True):
     """An agent's own state, every five seconds; also on weir.status, where the newest of each host stays."""
 
-    seq: int
-    time: float
+    seq: Number
+    time: Time
     clock_offset: float = 0.0
     version: str
     """Weir's version on that host."""
