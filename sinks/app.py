@@ -1,0 +1,100 @@
+"""`weir sink`: the process around a sink.
+
+It ends with status 0 after SIGTERM or SIGINT, all that was stored committed; with 1 if the history cannot be used at
+all: another process has its directory, its schema is newer than we are.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
+
+from sinks import metrics, schema
+from sinks.clickhouse import ClickHouse
+from sinks.sink import Sink
+from sinks.store import Store, StoreError
+from weir import logs, systemd
+from weir.cli.output import CommandError
+from weir.settings import History, Settings
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises CommandError for what prevents its start."""
+    logs.configure({"clickhouse_driver": logging.CRITICAL})  # its errors come to us, too
+    try:
+        _run(settings)
+    except (StoreError, schema.SchemaError, OSError) as error:
+        raise CommandError(str(error)) from None
+
+
+def _run(settings: Settings) -> None:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with ExitStack() as stack:
+        store = stack.enter_context(opened(settings.history))
+        if not _migrated(store, settings.history.keep_days, stopping):
+            return
+        sink = Sink(settings, store, stopping.is_set)
+        stack.callback(sink.close)
+        if settings.history.metrics:
+            collector = metrics.SinkCollector(
+                sink.counts, lambda: {"lag": sink.lag, "last_commit_timestamp_seconds": sink.last_commit}
+            )
+            metrics.serve(settings.history.metrics, collector)
+        systemd.notify("READY=1")
+        log.info("storing", history=settings.history.server or str(settings.history.path))
+        sink.run()
+        systemd.notify("STOPPING=1")
+
+
+@contextmanager
+def opened(history: History) -> Iterator[Store]:
+    """The store that the settings name; an embedded one answers queries of others too."""
+    if history.server:
+        with ClickHouse(history) as server:
+            yield server
+        return
+    from sinks.embedded import Embedded
+    from sinks.query_server import QueryServer
+
+    with Embedded(history.path, history.database) as embedded:
+        queries = QueryServer(history.listen, embedded)
+        try:
+            yield embedded
+        finally:
+            queries.stop()
+
+
+def _migrated(store: Store, keep_days: int, stopping: threading.Event) -> bool:
+    """Bring the schema to our version as soon as the store answers; False if we are to stop before."""
+
+    def failed(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if state.attempt_number in (1, 5) or state.attempt_number % 20 == 0:
+            log.warning("waiting for the history", trouble=str(error))
+
+    def sleep(seconds: float) -> None:
+        stopping.wait(seconds)
+
+    for attempt in Retrying(
+        retry=retry_if_exception_type(StoreError),
+        wait=wait_exponential_jitter(initial=0.2, max=10),
+        stop=stop_when_event_set(stopping),
+        sleep=sleep,
+        before_sleep=failed,
+        reraise=True,
+    ):
+        if stopping.is_set():
+            return False
+        with attempt:
+            if isinstance(store, ClickHouse):
+                store.create_database()
+            schema.migrate(store, keep_days)
+    return True

@@ -1,0 +1,95 @@
+"""A batch: what was read from Kafka and is not in the history yet.
+
+Invariants: pure; each message is in the batch, or in weir.dead with its error, and either way below the offset to
+commit.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sinks import rows
+from sinks.rows import Events, Row
+from weir import dead_letters, decisions, operators, topics
+from weir.decisions import decoder as decision_decoder
+from weir.operators import decoder as word_decoder
+
+
+class Message(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    time: float
+    """The broker's time stamp, Unix seconds."""
+    headers: dict[str, Any]
+    """Name → bytes, or None."""
+
+
+class DeadLetter(NamedTuple):
+    key: bytes
+    value: bytes
+
+
+class Batch:
+    def __init__(self, recipients: str) -> None:
+        self.events: list[Events] = []
+        self.decisions: list[Row] = []
+        self.words: list[Row] = []
+        self.dead: list[DeadLetter] = []
+        self.rows = 0
+        """Of all kinds together."""
+        self.next: dict[tuple[str, int], int] = {}
+        """Topic and partition → the offset to go on from once all this is stored."""
+        self._recipients = recipients
+        self._add: dict[str, Callable[[Message], None]] = {
+            topics.EVENTS: self._add_events,
+            topics.DECISIONS: self._add_decision,
+            topics.OPERATORS: self._add_word,
+        }
+
+    def add(self, message: Message) -> None:
+        """Take in a message; what cannot be understood becomes a dead letter."""
+        try:
+            self._add[message.topic](message)
+        except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors
+            self._bury(message, message.value, str(error))
+        self.next[message.topic, message.partition] = message.offset + 1
+
+    def _add_events(self, message: Message) -> None:
+        found = rows.events(message.value or b"", self._recipients)
+        found.again = dead_letters.REPLAYED in message.headers
+        if found.rows:
+            self.events.append(found)
+            self.rows += len(found.rows)
+        if found.bad:
+            head_line = (message.value or b"").partition(b"\n")[0]
+            self._bury(message, b"\n".join([head_line, *found.bad]), found.error)
+
+    def _add_decision(self, message: Message) -> None:
+        if message.value is None:
+            return  # the broker keeps no decision under this key any more: the history does
+        record = decision_decoder.decode(message.value)
+        if record.version != decisions.VERSION:
+            raise ValueError(f"expected a decision of version {decisions.VERSION}, got {record.version}")
+        self.decisions.append(rows.decision(record))
+        self.rows += 1
+
+    def _add_word(self, message: Message) -> None:
+        group, subject = operators.split_key(message.key or b"")
+        if message.value is None:
+            who = (message.headers.get("who") or b"").decode(errors="replace")
+            if group == operators.STANDING:
+                self.words.append(rows.ended(subject, message.time, who, message.offset))
+                self.rows += 1
+            return
+        record = word_decoder.decode(message.value)
+        if record.version != operators.VERSION:
+            raise ValueError(f"expected a word of version {operators.VERSION}, got {record.version}")
+        self.words.append(rows.word(record, message.time))
+        self.rows += 1
+
+    def _bury(self, message: Message, value: bytes | None, error: str) -> None:
+        origin = message.topic, message.partition, message.offset
+        letter = dead_letters.encode(origin, message.key, value, error, "sink")
+        self.dead.append(DeadLetter(dead_letters.key(origin), letter))

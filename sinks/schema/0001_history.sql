@@ -1,0 +1,115 @@
+-- The history. An event is known by (host, epoch, seq), a decision's record by (id, change), a word by (time, subject, word):
+-- what is written twice is merged by ReplacingMergeTree, so every reader says FINAL. Times are UTC, by the broker's clock.
+
+CREATE TABLE IF NOT EXISTS events (
+    minute DateTime('UTC') CODEC(Delta, ZSTD),
+    time DateTime64(3, 'UTC') CODEC(Delta, ZSTD),
+    host LowCardinality(String),
+    epoch LowCardinality(String),
+    seq UInt64 CODEC(Delta, ZSTD),
+    kind LowCardinality(String),
+    protocol_state LowCardinality(String),
+    action LowCardinality(String),
+    refused UInt8,
+    decision LowCardinality(String),
+    sasl_username String CODEC(ZSTD),
+    sasl_method LowCardinality(String),
+    sender String CODEC(ZSTD(3)),
+    recipient String CODEC(ZSTD(3)),
+    recipient_count UInt64 CODEC(ZSTD),
+    client LowCardinality(String),
+    client_address LowCardinality(String),
+    client_name LowCardinality(String),
+    client_port UInt16 CODEC(ZSTD),
+    helo_name LowCardinality(String),
+    server_address LowCardinality(String),
+    queue_id String CODEC(ZSTD(3)),
+    instance String CODEC(ZSTD(3)),
+    size UInt64 CODEC(ZSTD),
+    encryption_protocol LowCardinality(String),
+    policy_context LowCardinality(String),
+    messages UInt64 CODEC(ZSTD),
+    recipients UInt64 CODEC(ZSTD),
+    bytes UInt64 CODEC(ZSTD),
+    attempted_messages UInt64 CODEC(ZSTD),
+    attempted_recipients UInt64 CODEC(ZSTD),
+    clock_offset Float32 CODEC(ZSTD),
+    cut UInt8 CODEC(ZSTD),
+    details String CODEC(ZSTD(3)),
+    INDEX client client TYPE bloom_filter(0.01) GRANULARITY 1
+) ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMMDD(minute)
+ORDER BY (toStartOfHour(minute), sasl_username, time, host, epoch, seq);
+
+CREATE TABLE IF NOT EXISTS decisions (
+    day Date,
+    id String,
+    change UInt32,
+    subject String,
+    cause LowCardinality(String),
+    action String CODEC(ZSTD(3)),
+    since DateTime64(3, 'UTC'),
+    until DateTime64(3, 'UTC'),
+    after DateTime64(3, 'UTC'),
+    decided DateTime64(3, 'UTC'),
+    shadow UInt8,
+    why_shadow LowCardinality(String),
+    who String,
+    counter LowCardinality(String),
+    count UInt64,
+    threshold UInt64,
+    seconds UInt32,
+    crossed DateTime64(3, 'UTC'),
+    hosts Array(String),
+    beside Array(String)
+) ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(day)
+ORDER BY (subject, since, id, change);
+
+CREATE TABLE IF NOT EXISTS words (
+    day Date,
+    time DateTime64(3, 'UTC'),
+    subject String,
+    word LowCardinality(String),
+    id String,
+    who String,
+    reason String,
+    until DateTime64(3, 'UTC'),
+    action String
+) ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(day)
+ORDER BY (subject, time, word);
+
+CREATE TABLE IF NOT EXISTS minutes (
+    minute DateTime('UTC') CODEC(Delta, ZSTD),
+    sasl_username String CODEC(ZSTD),
+    client LowCardinality(String),
+    host LowCardinality(String),
+    events UInt64 CODEC(ZSTD),
+    messages UInt64 CODEC(ZSTD),
+    recipients UInt64 CODEC(ZSTD),
+    bytes UInt64 CODEC(ZSTD),
+    attempted_messages UInt64 CODEC(ZSTD),
+    attempted_recipients UInt64 CODEC(ZSTD),
+    refused UInt64 CODEC(ZSTD),
+    blocked UInt64 CODEC(ZSTD)
+) ENGINE = ReplacingMergeTree(events)
+PARTITION BY toYYYYMMDD(minute)
+ORDER BY (toStartOfHour(minute), sasl_username, client, host, minute);
+
+CREATE TABLE IF NOT EXISTS days (
+    day Date,
+    sasl_username String CODEC(ZSTD),
+    events UInt64 CODEC(ZSTD),
+    messages UInt64 CODEC(ZSTD),
+    recipients UInt64 CODEC(ZSTD),
+    bytes UInt64 CODEC(ZSTD),
+    attempted_messages UInt64 CODEC(ZSTD),
+    attempted_recipients UInt64 CODEC(ZSTD),
+    refused UInt64 CODEC(ZSTD),
+    blocked UInt64 CODEC(ZSTD),
+    clients UInt32 CODEC(ZSTD),
+    hosts UInt32 CODEC(ZSTD)
+) ENGINE = ReplacingMergeTree(events)
+PARTITION BY toYYYYMM(day)
+ORDER BY (sasl_username, day);

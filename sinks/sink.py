@@ -1,0 +1,172 @@
+"""The sink: batches from Kafka into the history, each event once.
+
+    read a batch → ask the history where it may hold some of it → insert the rest        again until it is stored
+    every few seconds: roll-ups of the minutes touched → dead letters → commit the offsets
+
+Invariants: nothing is committed before it and its roll-ups are stored; after an error, or a change of the assignment,
+no memory of what is stored is trusted; all is called on one thread.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+from confluent_kafka import KafkaException
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_never, wait_exponential_jitter
+
+from sinks import rollups, rows
+from sinks.batch import Batch, DeadLetter
+from sinks.identity import Identity, ask
+from sinks.metrics import Counts
+from sinks.source import Source
+from sinks.store import TOO_MANY_PARTS, Store, StoreError, quoted
+from weir.settings import Settings
+
+SETTLE_SECONDS = 5.0
+"""Between two commits: what is read again after a crash is at most this old, and roll-ups are as fresh."""
+_LONGEST_WAIT = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+class OvertakenError(Exception):
+    """The assignment changed: what is in hand is void, and will be read again."""
+
+
+class Sink:
+    def __init__(self, settings: Settings, store: Store, stopping: Callable[[], bool]) -> None:
+        self.counts = Counts()
+        self.last_commit = 0.0
+        self.lag = 0
+        """Messages not read yet, as of the last commit."""
+        self._keep_days = settings.history.keep_days
+        self._store = store
+        self._stopping = stopping
+        self._identity = Identity()
+        self.source = Source(settings, self._before_revoke)
+        self._generation = 0
+        self._begin_anew()
+
+    def run(self) -> None:
+        """Until `stopping`; then all that was stored is committed."""
+        while not self._stopping():
+            batch = self.source.collect(self._stopping)
+            try:
+                if self._generation != self.source.generation:
+                    self._begin_anew()  # the batch begins at committed offsets
+                if batch.rows or batch.dead:
+                    self._until_stored(partial(self._insert, batch))
+                    self._taken(batch)
+                if time.monotonic() >= self._settle_at:
+                    self._until_stored(self._settle)
+            except OvertakenError:
+                self._begin_anew()
+            except KafkaException as error:
+                log.warning("not committed, read again", trouble=error.args[0].str())
+                self.source.restart()
+                self._begin_anew()
+
+    def close(self) -> None:
+        """Commit what is stored, and leave the group."""
+        self._before_revoke()
+        self.source.close()
+
+    def _begin_anew(self) -> None:
+        self._generation = self.source.generation
+        self._identity.forget()
+        self._touched = rollups.nothing()
+        self._dead: list[DeadLetter] = []
+        self._next: dict[tuple[str, int], int] = {}
+        self._settle_at = time.monotonic() + SETTLE_SECONDS
+
+    def _insert(self, batch: Batch) -> None:
+        division = self._identity.divide(batch.events)
+        answer = ask(self._store, division)
+        new = division.new + answer.missing
+        if new:
+            self._put("events", rows.EVENT, new)
+        self._put_few("decisions", rows.DECISION, batch.decisions, ("subject", "id", "change"))
+        self._put_few("words", rows.WORD, batch.words, ("subject", "word", "id"))
+        self._identity.stored(batch.events, answer.greatest)
+        self.counts.events += len(new)
+        self.counts.repeats += sum(len(events.rows) for events in batch.events) - len(new)
+        self.counts.decisions += len(batch.decisions)
+        self.counts.words += len(batch.words)
+
+    def _taken(self, batch: Batch) -> None:
+        """What is stored waits for its roll-ups and its commit."""
+        self.counts.late += rollups.touch(self._touched, batch.events, self._keep_days, time.time())
+        self._dead += batch.dead
+        self._next.update(batch.next)
+
+    def _put(self, table: str, columns: tuple[str, ...], new: list[rows.Row]) -> None:
+        # The same rows in another attempt make the same token.
+        token = hashlib.sha256(repr([row[:5] for row in (new[0], new[-1])]).encode() + str(len(new)).encode())
+        start = time.monotonic()
+        self._store.insert(table, columns, new, token.hexdigest())
+        self.counts.batches += 1
+        self.counts.insert_seconds += time.monotonic() - start
+
+    def _put_few(
+        self, table: str, columns: tuple[str, ...], records: list[rows.Row], identity: tuple[str, ...]
+    ) -> None:
+        """Insert what the table does not hold: of records so few the history itself is always asked."""
+        if not records:
+            return
+        places = [columns.index(column) for column in identity]
+        wanted = {tuple(record[place] for place in places): record for record in records}
+        subjects = ", ".join({quoted(record[places[0]]) for record in records})
+        sql = f"SELECT {', '.join(identity)} FROM {table} WHERE subject IN ({subjects})"  # noqa: S608 (in quotes)
+        for present in self._store.query(sql):
+            wanted.pop(tuple(present), None)
+        if wanted:
+            self._put(table, columns, list(wanted.values()))
+
+    def _settle(self) -> None:
+        rollups.make(self._store, self._touched)
+        self.source.bury(self._dead)
+        self.source.commit(self._next)
+        self.counts.dead += len(self._dead)
+        self.last_commit = time.time()
+        self.lag = self.source.lag()
+        self._touched, self._dead, self._next = rollups.nothing(), [], {}
+        self._settle_at = time.monotonic() + SETTLE_SECONDS
+
+    def _before_revoke(self) -> None:
+        """One attempt: what fails is read again by whoever comes next."""
+        if self._generation != self.source.generation:
+            return
+        try:
+            self._settle()
+        except (StoreError, KafkaException) as error:
+            log.warning("given up uncommitted, read again", trouble=str(error))
+
+    def _until_stored(self, attempt: Callable[[], None]) -> None:
+        """Try until the store has taken it. Raises OvertakenError, and KafkaException."""
+        Retrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_exponential_jitter(initial=0.2, max=_LONGEST_WAIT),
+            stop=stop_never,
+            sleep=self._wait,
+            before_sleep=self._failed,
+            reraise=True,
+        )(attempt)
+
+    def _failed(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._identity.forget()
+        self.counts.store_errors += 1
+        busy = isinstance(error, StoreError) and error.code == TOO_MANY_PARTS
+        if state.attempt_number in (1, 5) or state.attempt_number % 20 == 0:
+            log.warning(
+                "the history asks for a pause" if busy else "not stored, tried again",
+                trouble=str(error),
+                attempts=state.attempt_number,
+            )
+
+    def _wait(self, seconds: float) -> None:
+        self.source.wait(seconds)
+        if self._generation != self.source.generation or self._stopping():
+            raise OvertakenError

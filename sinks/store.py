@@ -1,0 +1,54 @@
+"""The history's store: ClickHouse's server (`sinks.clickhouse`), or its engine in our process (`sinks.embedded`).
+
+Invariants: both take the same SQL, written for ClickHouse 23 and later; whatever goes wrong is a StoreError, and after
+one an insert may have happened, in part or whole. Not for several threads at once.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+Row = Sequence[Any]
+
+TOO_MANY_PARTS = 252
+"""ClickHouse asks for a pause: it cannot merge as fast as we insert."""
+
+
+class StoreError(Exception):
+    """What the store said, in one line; `code` is ClickHouse's number for it, 0 if the store was not reached."""
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Store(AbstractContextManager["Store"], Protocol):
+    """All methods raise StoreError."""
+
+    def query(self, sql: str) -> list[Row]:
+        """The rows of a SELECT. It asks for times as numbers, dates as texts: else the two stores differ."""
+
+    def run(self, sql: str) -> None:
+        """Run a statement that gives no rows."""
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], token: str = "") -> None:
+        """Insert rows, with times as whole milliseconds or (minutes) seconds since 1970.
+
+        `token` names this very insert: a server that knows it stores it once.
+        """
+
+    def close(self) -> None: ...
+
+
+def quoted(text: str) -> str:
+    """Text as a literal of ClickHouse's SQL.
+
+    >>> print(quoted("O'Brien\\\\"))
+    'O\\'Brien\\\\'
+    """
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def one_line(text: str, length: int = 300) -> str:
+    """A message of ClickHouse without its stack trace and line breaks."""
+    return " ".join(text.partition("Stack trace:")[0].split())[:length]

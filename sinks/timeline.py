@@ -1,0 +1,108 @@
+"""What the history says of one subject: its sums, and all that happened, as one line of time."""
+
+from typing import Any, NamedTuple
+
+from sinks.reader import Reader
+from sinks.store import quoted
+from weir import subjects
+
+DECISION, WORD = "decision", "word"
+
+
+class Sums(NamedTuple):
+    """Of a subject since a time."""
+
+    events: int
+    messages: int
+    recipients: int
+    refused: int
+    beside: int
+    """For an account its client addresses, for a client its accounts."""
+    hosts: int
+
+
+class Entry(NamedTuple):
+    time: float
+    """Unix seconds, by the broker's clock."""
+    kind: str
+    """Of an event, or `decision` or `word`."""
+    host: str
+    """Empty for what was decided for all."""
+    facts: dict[str, Any]
+
+
+_EVENT = (
+    *("protocol_state", "sasl_username", "client_address", "sender", "recipient", "queue_id", "instance"),
+    *("messages", "recipients", "bytes", "action", "decision", "details"),
+)
+_DECISION = ("id", "change", "cause", "counter", "count", "threshold", "seconds", "hosts", "beside", "shadow")
+_WORD = ("word", "id", "who", "reason")
+
+
+def sums(history: Reader, subject: str, since: float, host: str = "") -> Sums:
+    """Of the minutes since then. Raises StoreError."""
+    beside = "client" if subjects.is_account(subject) else "sasl_username"
+    (row,) = history.query(
+        "SELECT sum(events), sum(messages), sum(recipients), sum(refused), "  # noqa: S608 (numbers, texts in quotes)
+        f"uniqExactIf({beside}, {beside} != ''), uniqExact(host) FROM minutes FINAL "
+        f"WHERE minute >= {_moment(int(since) // 60 * 60)} AND {_is(subject)} {_at(host)}"
+    )
+    return Sums(*map(int, row))
+
+
+def entries(
+    history: Reader, subject: str, since: float, host: str = "", kind: str = "", most: int | None = None
+) -> list[Entry]:
+    """The newest `most` entries since then, oldest first. Raises StoreError."""
+    limit = f"LIMIT {most}" if most is not None else ""
+    found: list[Entry] = []
+    if kind not in (DECISION, WORD):
+        wanted = f"AND kind = {quoted(kind)}" if kind else ""
+        rows = history.query(
+            f"SELECT toUnixTimestamp64Milli(time), kind, host, {', '.join(_EVENT)} FROM events FINAL "  # noqa: S608
+            f"WHERE minute >= {_moment(int(since) // 60 * 60)} AND time >= {_exact(since)} "
+            f"AND {_is(subject)} {_at(host)} {wanted} ORDER BY time DESC, host, epoch, seq DESC {limit}"
+        )
+        found += [_entry(milliseconds, kind, host, _EVENT, rest) for milliseconds, kind, host, *rest in rows]
+    if kind in ("", DECISION) and not host:
+        found += _told(history, "decisions", subject, since, limit, DECISION, "since", _DECISION)
+    if kind in ("", WORD) and not host:
+        found += _told(history, "words", subject, since, limit, WORD, "time", _WORD)
+    found.sort(key=lambda entry: entry.time)
+    return found[-most:] if most is not None else found
+
+
+def _told(
+    history: Reader, table: str, subject: str, since: float, limit: str, kind: str, time: str, columns: tuple[str, ...]
+) -> list[Entry]:
+    rows = history.query(
+        f"SELECT toUnixTimestamp64Milli({time}), toUnixTimestamp64Milli(until), {', '.join(columns)} "  # noqa: S608
+        f"FROM {table} FINAL WHERE subject = {quoted(subject)} AND {time} >= {_exact(since)} "
+        f"ORDER BY {time} DESC {limit}"
+    )
+    return [
+        _entry(milliseconds, kind, "", ("until", *columns), [until / 1000, *rest])
+        for milliseconds, until, *rest in rows
+    ]
+
+
+def _entry(milliseconds: int, kind: str, host: str, columns: tuple[str, ...], values: list[Any]) -> Entry:
+    facts = {column: value for column, value in zip(columns, values, strict=True) if value not in ("", 0, [])}
+    return Entry(milliseconds / 1000, kind, host, facts)
+
+
+def _is(subject: str) -> str:
+    column = "sasl_username" if subjects.is_account(subject) else "client"
+    return f"{column} = {quoted(subjects.value(subject))}"
+
+
+def _at(host: str) -> str:
+    return f"AND host = {quoted(host)}" if host else ""
+
+
+def _moment(seconds: int) -> str:
+    return f"toDateTime({seconds}, 'UTC')"
+
+
+def _exact(seconds: float) -> str:
+    return f"fromUnixTimestamp64Milli({round(seconds * 1000)}, 'UTC')"

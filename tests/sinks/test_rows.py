@@ -1,0 +1,164 @@
+"""Records as rows."""
+
+import string
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sinks import rows
+from sinks.embedded import Embedded
+from tests.sinks.made import NOON, envelope, event
+from weir.decisions import Decision, Evidence
+from weir.events import MAX_TEXT, Heartbeat, Request
+from weir.operators import Word
+
+ODD = "".join(map(chr, range(0x20))) + string.printable + "'\\\"é€\u2028\U0001f4e7\x7f"
+
+
+def named(row: rows.Row) -> dict[str, object]:
+    return dict(zip(rows.EVENT, row, strict=True))
+
+
+def only(value: bytes, recipients: str = "full") -> dict[str, object]:
+    found = rows.events(value, recipients)
+    assert not found.bad
+    (row,) = found.rows
+    return named(row)
+
+
+def test_a_request_keeps_its_attributes_and_its_time_is_the_brokers() -> None:
+    row = only(
+        envelope([event(7, time=NOON + 61.5, clock_offset=1.25, action="521 5.7.1 no", client_port="2525", cut=True)])
+    )
+    assert row["time"] == round((NOON + 60.25) * 1000)
+    assert row["minute"] == NOON + 60
+    assert (row["host"], row["epoch"], row["seq"], row["kind"]) == ("mx1", "e1", 7, "request")
+    assert (row["refused"], row["client_port"], row["cut"], row["details"]) == (1, 2525, 1, "")
+
+
+@pytest.mark.parametrize("port", ["", "unknown", "-1", "65536", "999999999999", "²"])
+def test_a_port_that_is_none_is_0(port: str) -> None:
+    assert only(envelope([event(1, client_port=port)]))["client_port"] == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "client"), [("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::/64"), ("unknown", "")]
+)
+def test_the_client_is_the_subject_that_is_counted(address: str, client: str) -> None:
+    row = only(envelope([event(1, client_address=address)]))
+    assert (row["client"], row["client_address"]) == (client, address)
+
+
+@pytest.mark.parametrize(("recipient", "kept"), [("bob@example.net", "@example.net"), ("postmaster", ""), ("", "")])
+def test_of_a_recipient_the_domain_alone_is_kept_if_so_wished(recipient: str, kept: str) -> None:
+    value = envelope([event(1, recipient=recipient)])
+    assert only(value)["recipient"] == recipient
+    assert only(value, "domain")["recipient"] == kept
+
+
+def test_an_unknown_kind_is_kept_whole() -> None:
+    line = b'{"kind":"login","seq":3,"time":1790000000.5,"method":"PLAIN","recipient":"bob@example.net"}'
+    row = only(envelope([line]))
+    assert (row["kind"], row["seq"], row["time"]) == ("login", 3, 1790000000500)
+    assert row["details"] == line.decode()
+    assert "bob" not in str(only(envelope([line]), "domain")["details"])
+
+
+def test_a_heartbeat_is_kept_whole_and_in_order() -> None:
+    beat = Heartbeat(seq=2, time=NOON, version="1", host="mx1", spool_bytes=17)
+    found = rows.events(envelope([event(1), beat, event(3)]), "full")
+    assert [row[rows.SEQ] for row in found.rows] == [1, 2, 3]
+    row = named(found.rows[1])
+    assert row["kind"] == "heartbeat"
+    assert msgspec.json.decode(str(row["details"]))["spool_bytes"] == 17
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no event",
+        b'{"kind":"request","seq":-1,"time":1,"protocol_state":"RCPT"}',
+        b'{"kind":"request","seq":1,"time":1e300,"protocol_state":"RCPT"}',
+        b'{"kind":"request","seq":1,"time":1,"protocol_state":"RCPT","size":99999999999999999999999}',
+        b'{"kind":"request","seq":1,"time":1,"protocol_state":7}',
+        b'{"kind":"login","seq":"one","time":1}',
+        b'{"kind":"request","seq":1,"time":1,"protocol_state":"\xff"}',
+    ],
+)
+def test_a_line_that_is_no_event_is_told_and_the_others_are_kept(line: bytes) -> None:
+    found = rows.events(envelope([event(1), line, event(3)]), "full")
+    assert [row[rows.SEQ] for row in found.rows] == [1, 3]
+    assert found.bad == [line]
+    assert found.error
+
+
+@pytest.mark.parametrize("value", [b"", b"garbage", b'{"version":2,"host":"a","epoch":"b"}\n', b"\xff\xfe\n{}"])
+def test_what_is_no_envelope_is_an_error(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        rows.events(value, "full")
+
+
+def test_every_odd_character_and_a_megabyte_come_back(store: Embedded) -> None:
+    texts = [ODD, ODD[::-1] * 3, "x" * 1_000_000]
+    made = [
+        rows.events(envelope([event(seq, sender=text, sasl_username=text[:50])]), "full").rows[0]
+        for seq, text in enumerate(texts)
+    ]
+    store.insert("events", rows.EVENT, made)
+    found = store.query("SELECT seq, sender, sasl_username FROM events FINAL ORDER BY seq")
+    assert [list(row) for row in found] == [[seq, text, text[:50]] for seq, text in enumerate(texts)]
+
+
+@given(
+    st.builds(
+        Request,
+        seq=st.integers(0, 2**62),
+        time=st.floats(0, 2**32, exclude_max=True),
+        clock_offset=st.floats(allow_nan=False, allow_infinity=False),
+        protocol_state=st.text(max_size=20),
+        sender=st.text(max_size=MAX_TEXT),
+        client_port=st.text(max_size=6),
+        client_address=st.text(max_size=40),
+        size=st.integers(0, 2**62),
+        messages=st.integers(0, 2**62),
+    )
+)
+def test_no_event_makes_a_row_out_of_range(made: Request) -> None:
+    row = only(envelope([made]))
+    for column, value in row.items():
+        if isinstance(value, int):
+            assert 0 <= value < 2**63, column
+    assert isinstance(row["minute"], int)
+    assert row["minute"] % 60 == 0
+    assert row["minute"] < 2**32
+
+
+def test_decisions_and_words_come_back(store: Embedded) -> None:
+    evidence = Evidence("messages", 61, 60, 60, NOON, ["mx1", "mx'2"], ["client_address:192.0.2.10"])
+    decided = Decision(
+        1, "0123456789ab", "sasl_username:alice@example.org", "burst", "521 no", evidence, NOON, NOON + 3600.5
+    )
+    store.insert("decisions", rows.DECISION, [rows.decision(decided)])
+    store.insert(
+        "words",
+        rows.WORD,
+        [
+            rows.word(Word(1, "cd", "block", decided.subject, "eve", "it's spam", NOON + 1), NOON + 0.001),
+            rows.ended("*", NOON + 2, "eve", 17),
+        ],
+    )
+    (found,) = store.query("SELECT toString(day), toUnixTimestamp64Milli(until), hosts, beside, count FROM decisions")
+    assert list(found) == ["2026-09-21", (NOON + 3600.5) * 1000, evidence.hosts, evidence.beside, 61]
+    words = store.query("SELECT subject, word, reason, toUnixTimestamp64Milli(time) FROM words ORDER BY time")
+    assert list(map(list, words)) == [
+        [decided.subject, "block", "it's spam", NOON * 1000 + 1],
+        ["*", "resume", "", (NOON + 2) * 1000],
+    ]
+
+
+def test_a_decision_of_nonsense_stays_in_range() -> None:
+    evidence = Evidence("messages", -5, 2**70, -1, -1e300)
+    row = rows.decision(Decision(1, "x", "s", "burst", "a", evidence, 1e300, -1, change=-3))
+    assert all(0 <= value < 2**63 for value in row if isinstance(value, int))

@@ -1,0 +1,63 @@
+"""The history's tables over releases."""
+
+from pathlib import Path
+
+import pytest
+
+from sinks import rows, schema
+from sinks.embedded import Embedded
+from tests.sinks.conftest import KEEP_DAYS
+from tests.sinks.made import event, events
+
+
+def test_applied_twice_it_changes_nothing(store: Embedded) -> None:
+    before = store.query("SELECT name, engine_full FROM system.tables WHERE database = 'weir' ORDER BY name")
+    schema.migrate(store, KEEP_DAYS)
+    after = store.query("SELECT name, engine_full FROM system.tables WHERE database = 'weir' ORDER BY name")
+    assert after == before
+    ((versions,),) = store.query("SELECT count() FROM schema_versions")
+    assert versions == 1
+
+
+def test_how_long_events_are_kept_follows_the_setting(store: Embedded) -> None:
+    schema.migrate(store, 7)
+    ((engine,),) = store.query("SELECT engine_full FROM system.tables WHERE name = 'events' AND database = 'weir'")
+    assert "TTL minute + toIntervalDay(7)" in engine
+    schema.migrate(store, 9)
+    ((engine,),) = store.query("SELECT engine_full FROM system.tables WHERE name = 'events' AND database = 'weir'")
+    assert "TTL minute + toIntervalDay(9)" in engine
+
+
+def test_a_newer_schema_is_not_touched(store: Embedded) -> None:
+    schema.record(store, 99, KEEP_DAYS)
+    with pytest.raises(schema.SchemaError, match="schema version 99 and this weir knows versions up to 1"):
+        schema.migrate(store, KEEP_DAYS)
+
+
+def test_a_column_that_a_newer_release_added_is_filled_by_its_default(store: Embedded) -> None:
+    store.run("ALTER TABLE events ADD COLUMN country LowCardinality(String) DEFAULT 'unknown'")
+    store.insert("events", rows.EVENT, events([event(1)]).rows)
+    assert list(map(list, store.query("SELECT seq, country FROM events FINAL"))) == [[1, "unknown"]]
+
+
+def test_each_column_that_we_write_is_in_the_schema(store: Embedded) -> None:
+    for table, columns in (("events", rows.EVENT), ("decisions", rows.DECISION), ("words", rows.WORD)):
+        found = store.query(f"SELECT name FROM system.columns WHERE table = '{table}' AND database = 'weir'")
+        assert {name for (name,) in found} == set(columns)
+
+
+def test_rows_beyond_their_days_go(store: Embedded) -> None:
+    schema.migrate(store, 3)
+    old, new = events([event(1, time=1_600_000_000.0)]).rows, events([event(2, time=4_000_000_000.0)]).rows
+    store.insert("events", rows.EVENT, [*old, *new])
+    store.run("OPTIMIZE TABLE events FINAL")
+    assert list(map(list, store.query("SELECT seq FROM events FINAL"))) == [[2]]
+
+
+def test_the_history_is_one_process_s(tmp_path: Path) -> None:
+    with Embedded(tmp_path / "history", "weir") as first:
+        schema.migrate(first, KEEP_DAYS)
+        first.insert("events", rows.EVENT, events([event(1)]).rows)
+    with Embedded(tmp_path / "history", "weir") as second:
+        schema.migrate(second, KEEP_DAYS)
+        assert list(map(list, second.query("SELECT seq FROM events FINAL"))) == [[1]]

@@ -1,0 +1,107 @@
+"""The history of one subject, and its end."""
+
+import pytest
+
+from sinks import forget, rollups, rows, timeline
+from sinks.embedded import Embedded
+from tests.sinks.conftest import KEEP_DAYS
+from tests.sinks.made import NOON, event, events
+from weir import subjects
+from weir.decisions import Decision, Evidence
+from weir.operators import Word
+
+ALICE = "sasl_username:alice@example.org"
+CLIENT = "client_address:192.0.2.10"
+NETWORK = "client_address:2001:db8::/64"
+
+
+@pytest.fixture
+def filled(store: Embedded) -> Embedded:
+    """Alice from two addresses and hosts, Bob who writes to Alice, a decision and a word about Alice."""
+    batch = [
+        events([event(1, time=NOON + 1.5), event(2, time=NOON + 2, client_address="2001:db8::7")]),
+        events([event(1, time=NOON + 3, recipient="carol@example.net")], host="mx2"),
+        events([event(3, time=NOON + 4, sasl_username="bob@example.org", recipient="Alice@Example.org")]),
+        events([b'{"kind":"login","seq":9,"time":1790000099}']),
+    ]
+    store.insert("events", rows.EVENT, [row for one in batch for row in one.rows])
+    touched = rollups.nothing()
+    rollups.touch(touched, batch, KEEP_DAYS, NOON)
+    rollups.make(store, touched)
+    for subject, beside in ((ALICE, CLIENT), (CLIENT, ALICE)):
+        evidence = Evidence("messages", 61, 60, 60, NOON + 5, ["mx1"], [beside, "x"])
+        decision = Decision(1, f"id{len(subject)}", subject, "burst", "521 no", evidence, NOON + 5, NOON + 3605)
+        store.insert("decisions", rows.DECISION, [rows.decision(decision)])
+    store.insert("words", rows.WORD, [rows.word(Word(1, "w", "release", ALICE, "eve", "new password"), NOON + 6)])
+    return store
+
+
+def kinds(found: list[timeline.Entry]) -> list[tuple[str, str]]:
+    return [(one.kind, one.host) for one in found]
+
+
+def test_of_an_account_all_that_happened_in_order(filled: Embedded) -> None:
+    found = timeline.entries(filled, ALICE, NOON)
+    assert kinds(found) == [("request", "mx1"), ("request", "mx1"), ("request", "mx2"), ("decision", ""), ("word", "")]
+    assert found[0].time == NOON + 1.5
+    assert found[2].facts["recipient"] == "carol@example.net"
+    assert (found[3].facts["count"], found[3].facts["until"]) == (61, NOON + 3605)
+    assert found[4].facts["who"] == "eve"
+    assert timeline.sums(filled, ALICE, NOON) == timeline.Sums(3, 3, 6, 0, 2, 2)
+
+
+def test_it_is_narrowed_by_time_host_kind_and_number(filled: Embedded) -> None:
+    assert kinds(timeline.entries(filled, ALICE, NOON + 2.5)) == [("request", "mx2"), ("decision", ""), ("word", "")]
+    assert kinds(timeline.entries(filled, ALICE, NOON, host="mx2")) == [("request", "mx2")]
+    assert kinds(timeline.entries(filled, ALICE, NOON, kind="decision")) == [("decision", "")]
+    assert kinds(timeline.entries(filled, ALICE, NOON, kind="request"))[-1] == ("request", "mx2")
+    assert kinds(timeline.entries(filled, ALICE, NOON, most=2)) == [("decision", ""), ("word", "")]
+    assert timeline.sums(filled, ALICE, NOON, "mx2") == timeline.Sums(1, 1, 2, 0, 1, 1)
+
+
+def test_of_a_client_and_of_a_network(filled: Embedded) -> None:
+    assert timeline.sums(filled, CLIENT, NOON) == timeline.Sums(3, 3, 6, 0, 2, 2)
+    assert len(timeline.entries(filled, CLIENT, NOON)) == 4
+    (only,) = timeline.entries(filled, NETWORK, NOON)
+    assert only.facts["client_address"] == "2001:db8::7"
+
+
+def test_nothing_is_known_of_a_stranger(filled: Embedded) -> None:
+    assert timeline.entries(filled, "sasl_username:o'hara\\@example.org", NOON) == []
+    assert timeline.sums(filled, "sasl_username:o'hara\\@example.org", NOON).events == 0
+
+
+def test_a_forgotten_account_is_found_nowhere(filled: Embedded) -> None:
+    counts = forget.forget(filled, ALICE)
+    assert counts == {
+        "events": 3,
+        "minutes": 3,
+        "days": 1,
+        "addresses": 1,
+        "decisions": 1,
+        "words": 1,
+        "evidence": 1,
+    }
+    assert _texts_with(filled, "alice") == []
+    bob = timeline.entries(filled, "sasl_username:bob@example.org", NOON)
+    assert [one.facts.get("recipient") for one in bob] == [None]
+    assert timeline.sums(filled, "sasl_username:bob@example.org", NOON).messages == 1
+    assert not any(forget.forget(filled, ALICE).values())
+
+
+def test_a_forgotten_address_is_found_nowhere_and_accounts_keep_their_sums(filled: Embedded) -> None:
+    before = timeline.sums(filled, ALICE, NOON)
+    counts = forget.forget(filled, CLIENT)
+    assert counts == {"events": 3, "minutes": 3, "decisions": 1, "words": 0, "evidence": 1}
+    assert _texts_with(filled, subjects.value(CLIENT)) == []
+    assert timeline.sums(filled, ALICE, NOON) == before
+
+
+def _texts_with(store: Embedded, part: str) -> list[str]:
+    """The tables whose rows hold it anywhere."""
+    found = []
+    for table in ("events", "minutes", "days", "decisions", "words"):
+        ((count,),) = store.query(f"SELECT count() FROM {table} FINAL WHERE lower(toString(tuple(*))) LIKE '%{part}%'")
+        if count:
+            found.append(table)
+    return found
