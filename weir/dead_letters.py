@@ -23,6 +23,12 @@ class DeadLetter(msgspec.Struct, omit_defaults=True):
     """The value was longer than is kept."""
 
 
+decoder: msgspec.json.Decoder[DeadLetter] = msgspec.json.Decoder(DeadLetter)
+
+REPLAYED = "weir-replay"
+"""Header of a record that is sent once more: its seqs are older than those that came after it."""
+
+
 def encode(origin: tuple[str, int, int], key: bytes | None, value: bytes | None, error: str, by: str) -> bytes:
     """A record for weir.dead; `origin` is topic, partition and offset."""
     topic, partition, offset = origin

@@ -104,6 +104,16 @@ class Connection:
 
         Returns the broker's time of it when all in-sync replicas have it; raises CommandError.
         """
+        message = self.send(topic, key, value, headers={"who": who} if who else {})
+        kind, milliseconds = message.timestamp()
+        if kind != TIMESTAMP_LOG_APPEND_TIME:
+            raise CommandError(f"{topic} has another message.timestamp.type than LogAppendTime: weir topics create")
+        return milliseconds / 1000
+
+    def send(
+        self, topic: str, key: bytes, value: bytes | None, partition: int = 0, headers: dict[str, str] | None = None
+    ) -> KafkaMessage:
+        """Write one record; returns it when all in-sync replicas have it, raises CommandError."""
         delivered: list[tuple[KafkaError | None, KafkaMessage]] = []
         safely: kafka.Configuration = {
             "acks": "all",
@@ -116,9 +126,9 @@ class Connection:
             topic,
             value,
             key,
-            0,
+            partition,
             on_delivery=lambda error, message: delivered.append((error, message)),
-            headers={"who": who} if who else {},
+            headers={**headers} if headers else {},
         )
         producer.flush(PATIENCE + 1)
         if not delivered:
@@ -126,10 +136,7 @@ class Connection:
         error, message = delivered[0]
         if error is not None:
             raise self._failure(error, producer)
-        kind, milliseconds = message.timestamp()
-        if kind != TIMESTAMP_LOG_APPEND_TIME:
-            raise CommandError(f"{topic} has another message.timestamp.type than LogAppendTime: weir topics create")
-        return milliseconds / 1000
+        return message
 
     def failure(self, error: KafkaException, client: Any) -> CommandError:
         return self._failure(error.args[0], client)

@@ -22,7 +22,8 @@ def subject(text: str, loaded: Settings) -> str:
         raise typer.BadParameter(str(error), param_hint="SUBJECT") from None
 
 
-def _duration(text: str) -> int:
+def duration(text: str) -> int:
+    """Seconds of a duration; raises BadParameter."""
     try:
         return durations.seconds(text)
     except ValueError as error:
@@ -39,6 +40,6 @@ Subject = Annotated[
     str,
     typer.Argument(metavar="SUBJECT", help="An account (alice@example.org), an address (192.0.2.10), or in full."),
 ]
-For = Annotated[int, typer.Option("--for", metavar="DURATION", parser=_duration, help="90s, 30m, 12h or 7d.")]
+For = Annotated[int, typer.Option("--for", metavar="DURATION", parser=duration, help="90s, 30m, 12h or 7d.")]
 Reason = Annotated[str, typer.Option("--reason", callback=_reason, help="Why, for the next person who looks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,4 +1,4 @@
-"""`weir agent`, `weir streams`: from the command to the process that it starts.
+"""`weir agent`, `weir streams`, `weir sink`: from the command to the process that it starts.
 
 Invariant: an agent's process holds nothing of the command line: it takes this one's place.
 """
@@ -6,6 +6,7 @@ Invariant: an agent's process holds nothing of the command line: it takes this o
 import importlib
 import os
 import sys
+from types import ModuleType
 
 import typer
 from confluent_kafka import KafkaError, KafkaException
@@ -23,17 +24,32 @@ def agent(context: typer.Context) -> None:
 
 def streams(context: typer.Context) -> None:
     """Run a streams worker (in the foreground); more of them share the partitions."""
+    _run(context, "streams")
+
+
+def sink(context: typer.Context) -> None:
+    """Run the sink, which writes the history (in the foreground); more of them share the work."""
+    _run(context, "sinks")
+
+
+def _run(context: typer.Context, part: str) -> None:
+    """Run a part's process; raises CommandError for what prevents its start."""
     settings = options.settings(context)
-    try:
-        app = importlib.import_module("streams.app")
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        if package in ("streams", "weir"):
-            raise  # ours: a fault, not something to install
-        raise CommandError(f"{package} is not installed: pip install 'weir[streams]'") from None
+    app = installed(f"{part}.app", part)
     try:
         app.run(settings)
     except KafkaException as error:
         if error.args[0].code() != KafkaError._INVALID_ARG:
             raise
         raise CommandError(f"settings of Kafka's client: {error.args[0].str()}", USAGE) from None
+
+
+def installed(module: str, extra: str) -> ModuleType:
+    """A module of a part that comes with an extra of the package; raises CommandError if that is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == "weir" or package == module.partition(".")[0]:
+            raise  # ours: a fault, not something to install
+        raise CommandError(f"{package} is not installed: pip install 'weir[{extra}]'") from None
