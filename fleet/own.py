@@ -155,3 +155,24 @@ class Worker(Own):
     def wait_counting(self, partitions: int = 12, timeout: float = 30.0) -> None:
         """Return when it counts that many partitions."""
         self.wait_ready(lambda: self.owned() >= partitions, timeout, METRICS_SECONDS)
+
+
+class Sink(Own):
+    """`weir sink`; if no server is in its settings, the history is in `path` and asked at `queries`."""
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        bootstrap: str,
+        settings: Table | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._metrics = f"127.0.0.1:{free_port()}"
+        self.queries = f"127.0.0.1:{free_port()}"
+        self.path = directory / "history"
+        base = {
+            "kafka": {"bootstrap_servers": bootstrap},
+            "history": {"path": str(self.path), "listen": self.queries, "metrics": self._metrics},
+        }
+        super().__init__(f"sink {name}", ["sink"], directory, merged(base, settings or {}), env)

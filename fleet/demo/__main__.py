@@ -18,13 +18,14 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from fleet.demo import history
 from fleet.demo.figures import Check, Figures, attack_figures
 from fleet.demo.screen import Screen, show_figures
 from fleet.demo.traffic import ACCOUNTS, NEWSLETTER, PASSWORDS, VICTIM, Traffic
 from fleet.dovecot import Dovecot
 from fleet.kafka import Kafka
 from fleet.mail_sink import MailSink
-from fleet.own import CHECKOUT, Agent, Worker
+from fleet.own import CHECKOUT, Agent, Sink, Worker
 from fleet.postfix import PostfixHost
 from fleet.process import free_port, run_directory, wait_until
 
@@ -37,18 +38,22 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+DASHBOARDS = CHECKOUT / ".cache" / "dashboards"
+
+
 class Demo:
     """The running fleet."""
 
-    def __init__(self, kafka: Kafka, worker: Worker, agents: list[Agent], hosts: list[PostfixHost]) -> None:
+    def __init__(self, kafka: Kafka, worker: Worker, sink: Sink, agents: list[Agent], hosts: list[PostfixHost]) -> None:
         self.kafka = kafka
         self.worker = worker
+        self.sink = sink
         self.agents = agents
         self.hosts = hosts
 
     def weir(self, *arguments: str) -> str:
         """Run an operator's command; returns what it printed. Raises CalledProcessError if it failed."""
-        return weir(self.worker.config, *arguments)
+        return weir(self.sink.config, *arguments)
 
 
 def weir(config: Path, *arguments: str) -> str:
@@ -63,14 +68,15 @@ def weir(config: Path, *arguments: str) -> str:
 
 @contextmanager
 def running_fleet(console: Console, directory: Path) -> Iterator[Demo]:
-    """Kafka, a worker, Dovecot, the mail sink, three agents and their Postfix hosts."""
+    """Kafka, a worker, a sink with its history, Dovecot, the mail sink, three agents and their Postfix hosts."""
     with ExitStack() as stack:
         console.print("starting Kafka …")
         kafka = stack.enter_context(Kafka(directory / "kafka"))
         worker = Worker("streams1", directory / "streams1", kafka.bootstrap, SETTINGS)
         weir(worker.config, "topics", "create")
-        console.print("starting weir streams, three agents, Dovecot, three Postfix hosts …")
+        console.print("starting weir streams, weir sink, three agents, Dovecot, three Postfix hosts …")
         stack.enter_context(worker)
+        storing = stack.enter_context(Sink("sink1", directory / "sink1", kafka.bootstrap, SETTINGS))
         agents = [
             stack.enter_context(Agent(host, directory / f"agent-{host}", kafka.bootstrap, SETTINGS))
             for host in ADDRESSES
@@ -93,7 +99,7 @@ def running_fleet(console: Console, directory: Path) -> Iterator[Demo]:
             )
             for agent in agents
         ]
-        yield Demo(kafka, worker, agents, hosts)
+        yield Demo(kafka, worker, storing, agents, hosts)
 
 
 def run(console: Console, fast: bool) -> Figures:
@@ -114,6 +120,7 @@ def run(console: Console, fast: bool) -> Figures:
         decision = the_decision(demo)
         figures = attack_figures(demo.agents, demo.hosts, traffic.ledger, demo.kafka.bootstrap, decision)
         release(console, demo, traffic, figures)
+        look_back(console, demo, figures)
     return figures
 
 
@@ -146,6 +153,17 @@ def release(console: Console, demo: Demo, traffic: Traffic, figures: Figures) ->
     figures.checks.append(
         Check("released, the account sends again on every host", len(sends) == len(demo.hosts), ", ".join(sends))
     )
+
+
+def look_back(console: Console, demo: Demo, figures: Figures) -> None:
+    """The history agrees with Postfix's logs; and how the abuse desk and the NOC look at it."""
+    figures.checks += history.check(demo.sink, demo.hosts)
+    console.print(f"\n$ weir history {VICTIM}")
+    lines = demo.weir("history", VICTIM).splitlines()
+    for line in [*lines[:5], "…", *lines[-3:]]:
+        console.out(line, highlight=False)
+    demo.weir("dashboards", "export", str(DASHBOARDS))
+    console.print(f"the Fleet dashboard for Grafana: {DASHBOARDS / 'dashboards' / 'weir-fleet.json'}")
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ def test_all_that_the_demo_states_holds(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())
-    assert len(found["checks"]) >= 7
+    assert len(found["checks"]) >= 9
     assert [check for check in found["checks"] if not check["holds"]] == []
     assert set(found["accepted_by_host"]) == set(found["applied_after_ms"]) == {"mx1", "mx2", "mx3"}
     assert found["decision"]["subject"] == f"sasl_username:{VICTIM}"
