@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("agent", "latency", "streams", "failover")
+NAMES = ("agent", "latency", "streams", "failover", "sink", "history")
 
 
 def main() -> int:

@@ -1,0 +1,130 @@
+"""`bench sink`: rows a second from Kafka into ClickHouse, beside bare inserts of the same rows by clickhouse-driver.
+
+The topic is filled before the sink starts; its time runs from the first insert it makes to the last commit, roll-ups
+included. The bare inserts have their rows ready, in batches as large as the sink's.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from clickhouse_driver import Client
+from confluent_kafka import Producer
+
+from benchmarks.fleet import running_kafka
+from benchmarks.measure import cpu_seconds, show
+from fleet.clickhouse import KEEP_DAYS, ClickHouse
+from fleet.own import Sink
+from fleet.process import run_directory, wait_until
+from sinks import rows
+from sinks.source import BATCH_ROWS
+from weir import envelopes, topics
+from weir.events import Request, encoder
+
+ROWS = 600_000
+HOSTS = 20
+ENVELOPE = 50
+"""Events in one, as an agent with some thousand requests a second makes them."""
+
+
+def main() -> None:
+    made = _envelopes(time.time() - 600)
+    with (
+        run_directory() as directory,
+        running_kafka(directory) as kafka,
+        ClickHouse(directory / "clickhouse") as server,
+    ):
+        server.history("bare")
+        bare = _bare(server, made)
+        _fill(kafka.bootstrap, made)
+        seconds, cpu = _sink(directory, kafka.bootstrap, server)
+    show(
+        f"{ROWS:,} events into ClickHouse {server.version}",
+        ("way", "rows/s", "share of bare", "µs CPU of the client a row"),
+        [
+            ("bare inserts, rows ready", f"{ROWS / bare[0]:,.0f}", "1", f"{bare[1] / ROWS * 1e6:.1f}"),
+            (
+                "weir sink, from Kafka, with roll-ups",
+                f"{ROWS / seconds:,.0f}",
+                f"{bare[0] / seconds:.2f}",
+                f"{cpu / ROWS * 1e6:.1f}",
+            ),
+        ],
+    )
+
+
+def _envelopes(start: float) -> list[tuple[str, bytes]]:
+    """Host and envelope, the events spread over ten minutes."""
+    made = []
+    seqs = [0] * HOSTS
+    for number in range(ROWS // ENVELOPE):
+        host = number % HOSTS
+        events = []
+        for index in range(ENVELOPE):
+            seqs[host] += 1
+            account = (number * 31 + index * 7) % 2000
+            events.append(
+                Request(
+                    seq=seqs[host],
+                    time=round(start + 600 * number * ENVELOPE / ROWS, 3),
+                    protocol_state="RCPT",
+                    sasl_username=f"user{account}@customer{account % 97}.example",
+                    sasl_method="PLAIN",
+                    sender=f"user{account}@customer{account % 97}.example",
+                    recipient=f"{number:x}.{index}@domain{number % 500}.example",
+                    client_address=f"10.0.{account >> 8}.{account & 255}",
+                    client_name=f"host{account}.dyn.example.net",
+                    client_port=str(1024 + number % 60000),
+                    helo_name=f"[10.0.{account >> 8}.{account & 255}]",
+                    server_address="192.0.2.25",
+                    instance=f"{number:x}.65f1.{index}.0",
+                    encryption_protocol="TLSv1.3",
+                    messages=1,
+                    recipients=1,
+                    attempted_messages=1,
+                    attempted_recipients=1,
+                )
+            )
+        name = f"mx{host}"
+        made.append((name, envelopes.encode(envelopes.head(name, "bench"), map(encoder.encode, events))))
+    return made
+
+
+def _bare(server: ClickHouse, made: list[tuple[str, bytes]]) -> tuple[float, float]:
+    """Wall and CPU seconds of the inserts."""
+    ready = [row for _, value in made for row in rows.events(value, "full").rows]
+    client = Client("127.0.0.1", server.port, database="bare")
+    start, cpu = time.perf_counter(), cpu_seconds(os.getpid())
+    for begin in range(0, len(ready), BATCH_ROWS):
+        client.execute(f"INSERT INTO events ({', '.join(rows.EVENT)}) VALUES", ready[begin : begin + BATCH_ROWS])
+    took = time.perf_counter() - start, cpu_seconds(os.getpid()) - cpu
+    client.disconnect()
+    return took
+
+
+def _fill(bootstrap: str, made: list[tuple[str, bytes]]) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "queue.buffering.max.messages": 1_000_000, "linger.ms": 5})
+    for host, value in made:
+        producer.produce(topics.EVENTS, value, host)
+    if producer.flush(60):
+        raise TimeoutError("Kafka did not take the events within a minute")
+
+
+def _sink(directory: Path, bootstrap: str, server: ClickHouse) -> tuple[float, float]:
+    """Wall and CPU seconds from the first insert to the last commit."""
+    history = {"server": server.history("weir").server, "keep_days": KEEP_DAYS}
+    with Sink("sink", directory / "sink", bootstrap, {"history": history}) as sink:
+        wait_until(lambda: sink.metrics().get("weir_sink_events_total", 0.0) > 0, 60, "the first insert", 0.005)
+        first = sink.metrics()["weir_sink_events_total"]
+        start, cpu = time.perf_counter(), cpu_seconds(sink.pid)
+        wait_until(lambda: _committed(sink.metrics()), 300, "all to be committed", 0.05)
+        share = (ROWS - first) / ROWS
+        return (time.perf_counter() - start) / share, (cpu_seconds(sink.pid) - cpu) / share
+
+
+def _committed(metrics: dict[str, float]) -> bool:
+    return metrics["weir_sink_events_total"] >= ROWS and metrics["weir_sink_uncommitted_events"] == 0
+
+
+if __name__ == "__main__":
+    main()
