@@ -1,11 +1,11 @@
-"""`bench history`: how long the dashboard's queries and `weir history` take over a day of events (`--rows`, 20 million).
+"""`bench history`: how long the dashboard's queries and `weir history` take over a day of events (`--rows`).
 
 On ClickHouse's engine in this process, as a history without a server has it; also what an event costs on disk.
 """
 
-import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +19,6 @@ from sinks.embedded import Embedded
 from sinks.store import Row
 from weir import subjects
 
-ROWS = int(os.environ.get("ROWS", "20_000_000"))
 RUNS = 5
 
 
@@ -37,17 +36,17 @@ class Measured:
         return rows
 
 
-def main() -> None:
+def main(number: int) -> None:
     end = int(time.time()) // 60 * 60
     with run_directory() as directory, Embedded(directory / "history", "weir") as store:
         schema.migrate(store, 30)
         began = time.perf_counter()
-        history_load.fill(store, ROWS, end)
-        print(f"  {ROWS:,} events made in {time.perf_counter() - began:.0f} s")
+        history_load.fill(store, number, end)
+        print(f"  {number:,} events made in {time.perf_counter() - began:.0f} s")
         _sizes(store)
         rows = [_row(store, name, ask) for name, ask in _questions(store, end)]
     show(
-        f"queries over 24 h of {ROWS:,} events, best and worst of {RUNS}",
+        f"queries over 24 h of {number:,} events, best and worst of {RUNS}",
         ("query", "best ms", "worst ms", "rows read", "rows"),
         rows,
     )
@@ -58,7 +57,7 @@ def _questions(store: Embedded, end: int) -> list[tuple[str, Callable[[Measured]
     asked: list[tuple[str, Callable[[Measured], Any]]] = []
     for title, sql in fleet.queries():
         expanded = query.expand(sql, start, end, 300)
-        asked.append((f"dashboard: {title}", lambda reader, sql=expanded: reader.query(sql)))
+        asked.append((f"dashboard: {title}", partial(Measured.query, sql=expanded)))
     ((account, client),) = store.query("SELECT sasl_username, client FROM minutes ORDER BY cityHash64(client) LIMIT 1")
     chosen = (
         ("busiest account", subjects.sasl_username(history_load.BUSIEST)),
@@ -66,15 +65,9 @@ def _questions(store: Embedded, end: int) -> list[tuple[str, Callable[[Measured]
         ("a client", subjects.client_address(client)),
     )
     for name, subject in chosen:
-        asked.append(
-            (f"weir history: {name}, sums", lambda reader, subject=subject: timeline.sums(reader, subject, start))
-        )
-        asked.append(
-            (
-                f"weir history: {name}, newest 200",
-                lambda reader, subject=subject: timeline.entries(reader, subject, start, most=200),
-            )
-        )
+        asked.append((f"weir history: {name}, sums", partial(timeline.sums, subject=subject, since=start)))
+        newest = partial(timeline.entries, subject=subject, since=start, most=200)
+        asked.append((f"weir history: {name}, newest 200", newest))
     return asked
 
 
@@ -100,7 +93,3 @@ def _sizes(store: Embedded) -> None:
         ("table", "rows", "MiB", "bytes a row"),
         [(table, f"{rows:,}", f"{size / 2**20:.0f}", f"{size / rows:.1f}") for table, rows, size in found],
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -38,17 +38,18 @@ def _events(begin: int, count: int, number: int, start: int) -> str:
             IPv4NumToString(toUInt32(place)) AS address,
             toInt64({start} * 1000 + number * {DAY * 1000} / {number}) AS at,
             random % 200 = 0 AS no,
-            hex(cityHash64(message, 'instance')) AS id
+            hex(cityHash64(message, 'instance')) AS id,
+            concat(substring(id, 1, 6), '.', substring(id, 7, 8), '.', substring(id, 15, 1), '.0') AS tied,
+            lower(hex(cityHash64(message, 'to') % 1000000)) AS local,
+            concat(local, '@domain', toString(cityHash64(message, 'at') % 5000), '.example') AS addressee
         SELECT
             toDateTime(intDiv(at, 60000) * 60, 'UTC'), fromUnixTimestamp64Milli(at, 'UTC'),
             concat('mx', toString(random % {HOSTS})), toString(random % {HOSTS}), number, 'request',
             ends ? 'END-OF-MESSAGE' : 'RCPT', no ? '521 5.7.1 no [weir burst 0123456789ab]' : 'DUNNO', no,
             no ? '0123456789ab' : '', name, 'PLAIN', name,
-            concat(lower(hex(cityHash64(message, 'to') % 1000000)), '@domain', toString(cityHash64(message, 'at') % 5000),
-                '.example'),
-            ends, address, address, concat('host', toString(place % 100000), '.dyn.example.net'),
+            addressee, ends, address, address, concat('host', toString(place % 100000), '.dyn.example.net'),
             1024 + cityHash64(message, 'port') % 60000, concat('[', address, ']'), '192.0.2.25',
-            ends ? substring(id, 1, 10) : '', lower(concat(substring(id, 1, 6), '.', substring(id, 7, 8), '.', substring(id, 15, 1), '.0')),
+            ends ? substring(id, 1, 10) : '', lower(tied),
             ends ? 2000 + random % 200000 : 0, 'TLSv1.3', NOT ends AND NOT no, NOT ends AND NOT no,
             ends AND NOT no ? 2000 + random % 200000 : 0, NOT ends, NOT ends
         FROM numbers({begin}, {count})

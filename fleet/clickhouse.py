@@ -106,6 +106,14 @@ class ClickHouse:
             schema.record(store, schema.statements()[-1][0], KEEP_DAYS)
         return history
 
+    @property
+    def version(self) -> str:
+        client = Client("127.0.0.1", self.port)
+        try:
+            return str(client.execute("SELECT version()")[0][0])
+        finally:
+            client.disconnect()
+
     def _answers(self) -> bool:
         try:
             socket.create_connection(("127.0.0.1", self.port), 1).close()  # a client would log that nobody is there

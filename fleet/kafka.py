@@ -64,16 +64,21 @@ class Kafka:
         heap: str = "512m",
         jvm_options: tuple[str, ...] = (),
         user: tuple[str, str] | None = None,
+        properties: str | None = None,
     ) -> None:
         """`directory` is made if missing; `port` defaults to a free one; `heap` as in -Xmx.
 
         With `user`, a name and password, a second listener takes SASL_SSL with SCRAM-SHA-512 at `secure_bootstrap`;
         its certificate is `certificate`.
+
+        `properties` is the text of a server.properties in place of ours: for us it has a PLAINTEXT listener at `port`,
+        and `user` is then its only SCRAM user.
         """
         self.port = port or free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.certificate = directory / "certificate.pem"
         self._user = user
+        self._own_properties = properties
         self._secure_port = free_port() if user else 0
         self.secure_bootstrap = f"127.0.0.1:{self._secure_port}"
         self._directory = directory
@@ -82,7 +87,7 @@ class Kafka:
         self._jvm_options = (f"-Xmx{heap}", *JVM_OPTIONS, *jvm_options)
         if _class_archive(self._libs).exists():
             self._jvm_options += (f"-XX:SharedArchiveFile={_class_archive(self._libs)}",)
-        self.process = Process("kafka", self._java("kafka.Kafka", self._properties), directory / "kafka.log")
+        self.process = Process("kafka", self.java("kafka.Kafka", self._properties), directory / "kafka.log")
 
     def __enter__(self) -> Self:
         try:
@@ -127,6 +132,21 @@ class Kafka:
         """
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 100})
 
+    def java(self, main_class: str, *arguments: str | Path) -> list[str | Path]:
+        """The command line of a class in our jars, the broker's or that of one of Kafka's tools."""
+        if not any(self._libs.glob("kafka_*.jar")):
+            raise FileNotFoundError(f"no jars of Apache Kafka in {self._libs}: run make setup, or set WEIR_KAFKA_LIBS")
+        return [
+            "java",
+            *self._jvm_options,
+            f"-Djava.io.tmpdir={self._directory}",  # unpacked native libraries outlive a kill
+            f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}",
+            "-cp",
+            f"{self._libs}/*",
+            main_class,
+            *arguments,
+        ]
+
     def deny_writes(self, topic: str) -> None:
         """Refuse every write to `topic` (TOPIC_AUTHORIZATION_FAILED) until allow_writes(); reading goes on.
 
@@ -165,33 +185,23 @@ class Kafka:
     def _properties(self) -> Path:
         return self._directory / "server.properties"
 
-    def _java(self, main_class: str, *arguments: str | Path) -> list[str | Path]:
-        if not any(self._libs.glob("kafka_*.jar")):
-            raise FileNotFoundError(f"no jars of Apache Kafka in {self._libs}: run make setup, or set WEIR_KAFKA_LIBS")
-        return [
-            "java",
-            *self._jvm_options,
-            f"-Djava.io.tmpdir={self._directory}",  # unpacked native libraries outlive a kill
-            f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}",
-            "-cp",
-            f"{self._libs}/*",
-            main_class,
-            *arguments,
-        ]
+    def _our_properties(self) -> str:
+        settings = _settings(self.port, self._controller_port, self._directory / "data")
+        if self._user:
+            settings |= _secure_settings(settings, self._secure_port, self._directory)
+        return "".join(f"{key}={value}\n" for key, value in settings.items())
 
     def _format(self) -> None:
         self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         (self._directory / "log4j2.properties").write_text(LOG4J)
-        settings = _settings(self.port, self._controller_port, self._directory / "data")
+        self._properties.write_text(self._own_properties or self._our_properties())
         arguments: list[str | Path] = ["format", "-t", CLUSTER_ID, "-c", self._properties]
         if self._user:
-            settings |= _secure_settings(settings, self._secure_port, self._directory)
             arguments += ["--add-scram", "SCRAM-SHA-512=[name={},password={}]".format(*self._user)]
-        self._properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         format_log = self._directory / "format.log"
         with format_log.open("wb") as log:
             done = subprocess.run(
-                self._java("kafka.tools.StorageTool", *arguments),
+                self.java("kafka.tools.StorageTool", *arguments),
                 stdout=log,
                 stderr=log,
                 check=False,

@@ -5,10 +5,12 @@ all: another process has its directory, its schema is newer than we are.
 """
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
@@ -20,6 +22,9 @@ from sinks.store import Store, StoreError
 from weir import logs, systemd
 from weir.cli.output import CommandError
 from weir.settings import History, Settings
+
+_NICE = 10
+"""An engine of our own yields to the agents and streams beside it: blocks are urgent, the history is not."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,14 +49,19 @@ def _run(settings: Settings) -> None:
         sink = Sink(settings, store, stopping.is_set)
         stack.callback(sink.close)
         if settings.history.metrics:
-            collector = metrics.SinkCollector(
-                sink.counts, lambda: {"lag": sink.lag, "last_commit_timestamp_seconds": sink.last_commit}
-            )
-            metrics.serve(settings.history.metrics, collector)
+            metrics.serve(settings.history.metrics, metrics.SinkCollector(sink.counts, partial(_now, sink)))
         systemd.notify("READY=1")
         log.info("storing", history=settings.history.server or str(settings.history.path))
         sink.run()
         systemd.notify("STOPPING=1")
+
+
+def _now(sink: Sink) -> dict[str, float]:
+    return {
+        "lag": sink.lag,
+        "uncommitted_events": sink.uncommitted,
+        "last_commit_timestamp_seconds": sink.last_commit,
+    }
 
 
 @contextmanager
@@ -64,6 +74,7 @@ def opened(history: History) -> Iterator[Store]:
     from sinks.embedded import Embedded
     from sinks.query_server import QueryServer
 
+    os.nice(_NICE)
     with Embedded(history.path, history.database) as embedded:
         queries = QueryServer(history.listen, embedded)
         try:

@@ -21,6 +21,7 @@ _ABOUT = {
 
 _ABOUT_NOW = {
     "lag": "Messages not read yet",
+    "uncommitted_events": "Events taken in since the last commit, to be read again after a crash",
     "last_commit_timestamp_seconds": "Time of the last commit",
 }
 

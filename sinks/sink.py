@@ -41,6 +41,8 @@ class Sink:
         self.last_commit = 0.0
         self.lag = 0
         """Messages not read yet, as of the last commit."""
+        self.uncommitted = 0
+        """Events taken in since then: so many are read again after a crash."""
         self._keep_days = settings.history.keep_days
         self._store = store
         self._stopping = stopping
@@ -78,6 +80,7 @@ class Sink:
         self._identity.forget()
         self._touched = rollups.nothing()
         self._dead: list[DeadLetter] = []
+        self.uncommitted = 0
         self._next: dict[tuple[str, int], int] = {}
         self._settle_at = time.monotonic() + SETTLE_SECONDS
 
@@ -99,6 +102,7 @@ class Sink:
         """What is stored waits for its roll-ups and its commit."""
         self.counts.late += rollups.touch(self._touched, batch.events, self._keep_days, time.time())
         self._dead += batch.dead
+        self.uncommitted += sum(len(events.rows) for events in batch.events)
         self._next.update(batch.next)
 
     def _put(self, table: str, columns: tuple[str, ...], new: list[rows.Row]) -> None:
@@ -131,7 +135,7 @@ class Sink:
         self.counts.dead += len(self._dead)
         self.last_commit = time.time()
         self.lag = self.source.lag()
-        self._touched, self._dead, self._next = rollups.nothing(), [], {}
+        self._touched, self._dead, self._next, self.uncommitted = rollups.nothing(), [], {}, 0
         self._settle_at = time.monotonic() + SETTLE_SECONDS
 
     def _before_revoke(self) -> None:

@@ -159,7 +159,7 @@ def look_back(console: Console, demo: Demo, figures: Figures) -> None:
     """The history agrees with Postfix's logs; and how the abuse desk and the NOC look at it."""
     figures.checks += history.check(demo.sink, demo.hosts)
     console.print(f"\n$ weir history {VICTIM}")
-    lines = demo.weir("history", VICTIM).splitlines()
+    lines = [line.rstrip() for line in demo.weir("history", VICTIM).splitlines()]
     for line in [*lines[:5], "…", *lines[-3:]]:
         console.out(line, highlight=False)
     demo.weir("dashboards", "export", str(DASHBOARDS))
