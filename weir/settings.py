@@ -58,6 +58,48 @@ class Streams(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Where Prometheus reads, HOST:PORT; empty: nowhere."""
 
 
+class History(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The history, and the sink that writes it. ClickHouse's password comes from WEIR_CLICKHOUSE_PASSWORD."""
+
+    server: str = ""
+    """ClickHouse's native protocol, HOST:PORT (9000, or 9440 with TLS); empty: the sink keeps the history itself."""
+    database: str = "weir"
+    user: str = "default"
+    secure: bool = False
+    """TLS to the server."""
+    ca_location: str = ""
+    """File with the certificates that are trusted; empty: the system's."""
+    path: Path = Path("/var/lib/weir/history")
+    """Directory of a history without a server."""
+    listen: str = "127.0.0.1:9643"
+    """Where the sink answers queries of a history without a server, over HTTP and to anybody who can reach it."""
+    keep_days: int = 30
+    """Days that single events are kept, at least 3; sums of minutes three times as long, of days 13 months."""
+    recipients: str = "full"
+    """What is kept of a recipient's address: `full`, or its `domain`."""
+    group: str = "weir-sink"
+    """Consumer group."""
+    metrics: str = "127.0.0.1:9642"
+    """Where Prometheus reads, HOST:PORT; empty: nowhere."""
+
+
+class Grafana(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Where `weir dashboards push` writes, and how Grafana reaches the history (its database is `history.database`).
+    The token of Grafana's service account comes from WEIR_GRAFANA_TOKEN, the password of ClickHouse's user from
+    WEIR_GRAFANA_CLICKHOUSE_PASSWORD."""
+
+    url: str = "http://127.0.0.1:3000"
+    """Grafana's address, with its path if it has one."""
+    clickhouse: str = "127.0.0.1:9000"
+    """ClickHouse as Grafana sees it, HOST:PORT."""
+    clickhouse_protocol: str = "native"
+    """native (ports 9000, or 9440 with TLS) or http (8123, or 8443)."""
+    clickhouse_secure: bool = False
+    """TLS to ClickHouse."""
+    clickhouse_user: str = "grafana"
+    """A user that can only read: whoever edits dashboards can send any query."""
+
+
 class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """More than this is a burst: messages and recipients accepted over all hosts. 0 switches a threshold off."""
 
@@ -131,5 +173,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     kafka: Kafka = msgspec.field(default_factory=Kafka)
     agent: Agent = msgspec.field(default_factory=Agent)
     streams: Streams = msgspec.field(default_factory=Streams)
+    history: History = msgspec.field(default_factory=History)
+    grafana: Grafana = msgspec.field(default_factory=Grafana)
     detectors: Detectors = msgspec.field(default_factory=Detectors)
     brake: Brake = msgspec.field(default_factory=Brake)

@@ -12,11 +12,32 @@ import msgspec
 
 from weir import subjects
 from weir.kafka import SASL_PASSWORD, SSL_KEY_PASSWORD
-from weir.settings import Agent, Brake, Burst, Detectors, Kafka, OwnThresholds, Settings, Streams, Thresholds
+from weir.settings import (
+    Agent,
+    Brake,
+    Burst,
+    Detectors,
+    Grafana,
+    History,
+    Kafka,
+    OwnThresholds,
+    Settings,
+    Streams,
+    Thresholds,
+)
 
 Check = Callable[[Any], str]
 
-SECRETS = {"ssl_key_pass": SSL_KEY_PASSWORD, "passw": SASL_PASSWORD, "secret": SASL_PASSWORD}
+GRAFANA_TOKEN = "WEIR_GRAFANA_TOKEN"  # noqa: S105 (names of environment variables)
+GRAFANA_CLICKHOUSE_PASSWORD = "WEIR_GRAFANA_CLICKHOUSE_PASSWORD"  # noqa: S105
+
+SECRETS = {
+    "ssl_key_pass": SSL_KEY_PASSWORD,
+    "clickhouse_pass": GRAFANA_CLICKHOUSE_PASSWORD,
+    "token": GRAFANA_TOKEN,
+    "passw": SASL_PASSWORD,
+    "secret": SASL_PASSWORD,
+}
 """Part of a key that somebody may try → the environment variable instead; the first that fits counts."""
 
 MAX_BLOCK_SECONDS = 30 * 86400
@@ -88,6 +109,9 @@ def _absolute(path: str) -> str:
     return "" if path.startswith("/") else "an absolute path"
 
 
+_address = _pattern(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", "http://HOST:PORT or https://HOST/PATH"
+)
 _name = _pattern(r"[A-Za-z0-9._-]{0,200}", "letters, digits, dots, dashes and underscores, at most 200")
 
 CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
@@ -118,6 +142,26 @@ CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
         "name": _name,
         "group": _pattern(r"[A-Za-z0-9._-]{1,200}", "letters, digits, dots, dashes and underscores, 1 to 200"),
         "metrics": _host_and_port_or_nothing,
+    },
+    History: {
+        "server": _host_and_port_or_nothing,
+        "database": _pattern("[A-Za-z_][A-Za-z0-9_]{0,99}", "letters, digits and underscores, at most 100"),
+        "user": _anything,
+        "secure": _anything,
+        "ca_location": _anything,
+        "path": _absolute,
+        "listen": _host_and_port,
+        "keep_days": _from(3, 3650),
+        "recipients": _one_of("full", "domain"),
+        "group": _pattern(r"[A-Za-z0-9._-]{1,200}", "letters, digits, dots, dashes and underscores, 1 to 200"),
+        "metrics": _host_and_port_or_nothing,
+    },
+    Grafana: {
+        "url": _address,
+        "clickhouse": _host_and_port,
+        "clickhouse_protocol": _one_of("native", "http"),
+        "clickhouse_secure": _anything,
+        "clickhouse_user": _pattern(r"\S{1,200}", "a name without spaces"),
     },
     Thresholds: {field: _from(0) for field in Thresholds.__struct_fields__},
     OwnThresholds: {field: _from(0) for field in OwnThresholds.__struct_fields__},

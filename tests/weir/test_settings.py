@@ -113,6 +113,8 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(text: str, expected: 
         ("sasl_password", "WEIR_KAFKA_SASL_PASSWORD"),
         ("password", "WEIR_KAFKA_SASL_PASSWORD"),
         ("ssl_key_password", "WEIR_KAFKA_SSL_KEY_PASSWORD"),
+        ("token", "WEIR_GRAFANA_TOKEN"),
+        ("clickhouse_password", "WEIR_GRAFANA_CLICKHOUSE_PASSWORD"),
     ],
 )
 def test_a_password_in_the_file_is_refused_and_not_repeated(key: str, variable: str) -> None:
@@ -170,6 +172,12 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("streams.name", "worker/1", "letters"),
     ("streams.group", "", "letters"),
     ("streams.metrics", ":9641", "HOST:PORT, or empty"),
+    ("grafana.url", "127.0.0.1:3000", "http://HOST:PORT"),
+    ("grafana.url", "http://user@host", "http://HOST:PORT"),
+    ("grafana.url", "https://host/a b", "http://HOST:PORT"),
+    ("grafana.clickhouse", "clickhouse", "HOST:PORT"),
+    ("grafana.clickhouse_protocol", "tcp", "one of native, http"),
+    ("grafana.clickhouse_user", "", "a name without spaces"),
     ("detectors.burst.account.messages_per_minute", -1, "0 or more"),
     ("detectors.burst.own.alice.messages_per_minute", -1, "0 or more"),
     ("detectors.burst.block_seconds", 0, "a number from 1 to 2592000"),
@@ -202,6 +210,8 @@ def test_a_value_out_of_range_or_form_is_told(key: str, value: Any, expected: st
         ("detectors.burst.block_seconds", 2592000),
         ("brake.share", 0),
         ("kafka.bootstrap_servers", "k1:9092,k2:9092"),
+        ("grafana.url", "https://[::1]:3000/monitoring/grafana/"),
+        ("grafana.clickhouse", "[::1]:9440"),
     ],
 )
 def test_a_value_at_the_edge_loads(key: str, value: Any) -> None:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from weir import __version__, settings_file
-from weir.cli import config, decisions, operators, processes, status, topics
+from weir.cli import config, dashboards, dead, decisions, history, operators, processes, status, topics
 from weir.cli.output import DONE, USAGE, CommandError, tell
 from weir.settings_file import SettingsError
 
@@ -27,7 +27,7 @@ Exit codes:
 
 2  wrong usage or settings
 
-3  Kafka cannot be reached within 10 seconds
+3  Kafka (for `history` its store, for `dashboards push` Grafana) cannot be reached within 10 seconds
 
 4  refused
 """
@@ -90,11 +90,16 @@ app.command(rich_help_panel=OPERATORS)(operators.release)
 app.command(rich_help_panel=OPERATORS)(operators.allow)
 app.command(rich_help_panel=OPERATORS)(operators.pause)
 app.command(rich_help_panel=OPERATORS)(operators.resume)
+app.command("history", rich_help_panel=OPERATORS)(history.history)
+app.command("forget", rich_help_panel=OPERATORS)(history.forget)
 app.add_typer(decisions.app, name="decisions", rich_help_panel=OPERATORS)
+app.add_typer(dead.app, name="dead", rich_help_panel=OPERATORS)
 app.command("status", rich_help_panel=OPERATORS)(status.show)
 app.command(rich_help_panel=PROCESSES)(processes.agent)
 app.command(rich_help_panel=PROCESSES)(processes.streams)
+app.command(rich_help_panel=PROCESSES)(processes.sink)
 app.add_typer(topics.app, name="topics", rich_help_panel="Setting up")
+app.add_typer(dashboards.app, name="dashboards", rich_help_panel="Setting up")
 app.add_typer(config.app, name="config", rich_help_panel="Setting up")
 
 
