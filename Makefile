@@ -6,24 +6,26 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 FOLDERS := weir agents streams sinks dashboards fleet tests benchmarks
 SEEDS ?= 20
+# Real parts of demo and tests, and what deploy/ is checked with.
+DEBIAN := postfix dovecot-core openssl clickhouse-server docker-compose systemd iproute2 adduser python3 python3-venv
 
-.PHONY: help setup demo test soak lint bench clean
+.PHONY: help setup demo test soak lint bench deb clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 setup: .cache/packages .cache/python .cache/kafka/kafka.jsa ## install all that demo, tests and benchmarks need
 
-.cache/packages:
+.cache/packages: Makefile
 	@mkdir -p .cache
-	@deploy/development/install-packages postfix dovecot-core
+	@deploy/development/install-packages $(DEBIAN)
 	@touch $@
 
 .cache/python: pyproject.toml constraints.txt
 	@mkdir -p .cache
 	@echo "== Python packages into .venv (about a minute the first time)"
 	@python3 -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[streams,sinks,dashboards,dev]'
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[streams,sinks,embedded,dashboards,dev]'
 	@touch $@
 
 .cache/kafka/kafka.jsa: fleet/pom.xml .cache/python
@@ -49,6 +51,9 @@ lint: .cache/python ## ruff and mypy
 bench: setup ## the benchmarks, a table each (BENCH=latency for one of them)
 	@$(PYTHON) -m benchmarks $(BENCH)
 
+deb: .cache/python ## build the agent's Debian package into dist
+	@deploy/debian/build
+
 clean: ## remove what set-up and runs made, Debian's packages excepted
-	@rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@rm -rf .venv .cache dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,12 +34,13 @@ def main() -> None:
         running_kafka(directory) as kafka,
         ClickHouse(directory / "clickhouse") as server,
     ):
+        version = server.version
         server.history("bare")
         bare = _bare(server, made)
         _fill(kafka.bootstrap, made)
         seconds, cpu = _sink(directory, kafka.bootstrap, server)
     show(
-        f"{ROWS:,} events into ClickHouse {server.version}",
+        f"{ROWS:,} events into ClickHouse {version}",
         ("way", "rows/s", "share of bare", "µs CPU of the client a row"),
         [
             ("bare inserts, rows ready", f"{ROWS / bare[0]:,.0f}", "1", f"{bare[1] / ROWS * 1e6:.1f}"),

@@ -6,8 +6,11 @@ Invariants
   wire: the product has no branch for it. The SQL of queries is tested on the modern engine instead (chdb).
 """
 
+import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -124,6 +127,34 @@ class ClickHouse:
                 client.disconnect()
         except (Error, OSError, EOFError):
             return False
+
+
+class Given:
+    """Another server, that somebody gave us to test on: a modern one, whose tables are made by the product itself."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def history(self, database: str) -> History:
+        """Settings of a new history of that name: what was there under it goes."""
+        history = History(server=self.address, database=database, keep_days=KEEP_DAYS, metrics="")
+        with Store(history) as store:
+            store.create_database()
+            store.run(f"DROP DATABASE {database}")
+        with Store(history) as store:
+            store.create_database()
+            schema.migrate(store, KEEP_DAYS)
+        return history
+
+
+@contextmanager
+def given_or_own(directory: Path) -> Iterator["ClickHouse | Given"]:
+    """The server that WEIR_TEST_CLICKHOUSE names, HOST:PORT, else Debian's."""
+    if address := os.environ.get("WEIR_TEST_CLICKHOUSE"):
+        yield Given(address)
+    else:
+        with ClickHouse(directory) as own:
+            yield own
 
 
 def mapped(statement: str) -> str:

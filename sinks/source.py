@@ -43,7 +43,8 @@ class Source:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "partition.assignment.strategy": "range",  # eager: every change begins at the committed offsets
-                "session.timeout.ms": 10_000,
+                "session.timeout.ms": 6000,
+                "heartbeat.interval.ms": 1500,
                 "fetch.wait.max.ms": 100,
                 "fetch.message.max.bytes": 1024 * 1024,
                 "queued.max.messages.kbytes": 32 * 1024,

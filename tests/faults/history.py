@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from fleet.kafka import Kafka
 from fleet.own import Sink, Table, merged
@@ -141,6 +141,7 @@ class Sinks(AbstractContextManager["Sinks"]):
         settings = {"history": self._history}
         sink = Sink(name, self._directory / name, self._kafka.bootstrap, settings)
         self.all.append(self._stack.enter_context(sink))
+        sink.wait_ready(lambda: "weir_sink_events_total" in sink.metrics(), 30, 0.1)
         return sink
 
     def history(self) -> History:
@@ -163,11 +164,11 @@ class Sinks(AbstractContextManager["Sinks"]):
             ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=10)[1] for p in places}
 
             def committed() -> bool:
-                found = consumer.committed(places, timeout=10)
-                return all(place.offset >= ends[place.topic, place.partition] for place in found if ends_of(place))
-
-            def ends_of(place: TopicPartition) -> int:
-                return ends[place.topic, place.partition]
+                try:
+                    found = consumer.committed(places, timeout=10)
+                except KafkaException:  # the group has no coordinator just now
+                    return False
+                return all(place.offset >= end for place in found if (end := ends[place.topic, place.partition]))
 
             wait_until(committed, timeout, "all to be stored and committed", 0.2)
         finally:

@@ -4,12 +4,11 @@ import itertools
 import random
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from fleet.clickhouse import KEEP_DAYS, ClickHouse
+from fleet.clickhouse import KEEP_DAYS, ClickHouse, Given, given_or_own
 from fleet.kafka import Kafka
 from fleet.own import Table
 from fleet.process import wait_until
@@ -39,14 +38,20 @@ def clickhouse(directory: Path) -> Iterator[ClickHouse]:
         yield server
 
 
+@pytest.fixture
+def any_clickhouse(directory: Path) -> Iterator[ClickHouse | Given]:
+    with given_or_own(directory / f"clickhouse{next(_numbers)}") as server:
+        yield server
+
+
 @pytest.fixture(params=["server", "embedded"])
 def history(request: pytest.FixtureRequest) -> Table:
     """Settings of a history in Debian's ClickHouse, or in the sink itself."""
     if request.param == "embedded":
         return {"keep_days": KEEP_DAYS}
-    server: ClickHouse = request.getfixturevalue("clickhouse")
-    made = server.history()
-    return {"server": made.server, "keep_days": KEEP_DAYS}
+    server: ClickHouse | Given = request.getfixturevalue("any_clickhouse")
+    made = server.history(f"weir_faults{next(_numbers)}")
+    return {"server": made.server, "database": made.database, "keep_days": KEEP_DAYS}
 
 
 @pytest.fixture
@@ -54,6 +59,14 @@ def sinks(directory: Path, kafka: Kafka, history: Table) -> Iterator[Sinks]:
     name = f"h{next(_numbers)}"
     with Sinks(directory / name, kafka, name, history) as made:
         yield made
+
+
+@pytest.fixture
+def server_sinks(directory: Path, kafka: Kafka, clickhouse: ClickHouse) -> Iterator[Sinks]:
+    name = f"s{next(_numbers)}"
+    made = {"server": clickhouse.history().server, "keep_days": KEEP_DAYS}
+    with Sinks(directory / name, kafka, name, made) as sinks:
+        yield sinks
 
 
 @pytest.fixture
@@ -92,9 +105,8 @@ def test_events_are_sent_again_and_days_begin_in_the_middle_of_a_batch(sinks: Si
     assert len({letter.key for letter in dead}) == 12
 
 
-def test_two_sinks_share_the_work_and_one_of_them_is_frozen(sinks: Sinks, stream: Stream, history: Table) -> None:
-    if "server" not in history:
-        pytest.skip("a history without a server belongs to one process")
+def test_two_sinks_share_the_work_and_one_of_them_is_frozen(server_sinks: Sinks, stream: Stream) -> None:
+    sinks = server_sinks
     first, second = sinks.add(), sinks.add()
     stream.write(4000)
     sinks.wait_committed()
@@ -121,21 +133,16 @@ def test_kafka_is_stopped_and_started(sinks: Sinks, stream: Stream, kafka: Kafka
 
 
 def test_clickhouse_is_stopped_killed_and_started(
-    directory: Path, kafka: Kafka, clickhouse: ClickHouse, stream: Stream, chosen: random.Random
+    server_sinks: Sinks, clickhouse: ClickHouse, stream: Stream, chosen: random.Random
 ) -> None:
-    made = clickhouse.history()
-    with ExitStack() as stack:
-        sinks = stack.enter_context(
-            Sinks(directory / f"c{next(_numbers)}", kafka, "c", {"server": made.server, "keep_days": KEEP_DAYS})
-        )
-        sink = sinks.add()
-        for stop in (clickhouse.stop, clickhouse.kill):
-            stream.write(3000)
-            time.sleep(chosen.random() * 2)
-            stop()
-            stream.write(3000)
-            errors = sink.metrics()["weir_sink_store_errors_total"]
-            wait_until(lambda: sink.metrics()["weir_sink_store_errors_total"] > errors, 30, "a refusal")  # noqa: B023
-            clickhouse.start()
-        sinks.assert_exact(stream)
-        assert sink.restarts == 0
+    sink = server_sinks.add()
+    for stop in (clickhouse.stop, clickhouse.kill):
+        stream.write(3000)
+        time.sleep(chosen.random() * 2)
+        stop()
+        stream.write(3000)
+        errors = sink.metrics()["weir_sink_store_errors_total"]
+        wait_until(lambda: sink.metrics()["weir_sink_store_errors_total"] > errors, 30, "a refusal")  # noqa: B023
+        clickhouse.start()
+    server_sinks.assert_exact(stream)
+    assert sink.restarts == 0

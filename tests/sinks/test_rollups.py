@@ -95,7 +95,7 @@ def test_any_batches_give_the_sums_of_all_events(
     for table in ("events", "minutes", "days"):
         store.run(f"TRUNCATE TABLE {table}")
     first: dict[tuple[str, int], tuple[str, int]] = {}
-    made = []
+    made: list[list[Events]] = []
     for batch in batches:
         made.append([])
         for seq, host, account, offset in batch:
