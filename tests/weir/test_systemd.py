@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import systemd
+from weir import systemd
 
 
 def test_notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
