@@ -82,7 +82,7 @@ def _row(store: Embedded, name: str, ask: Callable[[Measured], Any]) -> tuple[st
 
 
 def _sizes(store: Embedded) -> None:
-    for table in ("events", "minutes", "days"):
+    for table in ("events", "minutes", "host_minutes", "account_hours", "client_hours", "days"):
         store.run(f"OPTIMIZE TABLE {table} FINAL")
     found = store.query(
         "SELECT table, sum(rows), sum(bytes_on_disk) FROM system.parts "

@@ -18,8 +18,8 @@ def fill(store: Store, number: int, end: int) -> None:
     """So many events in the 24 hours before `end` (Unix seconds), and the sums of their minutes and days."""
     for begin in range(0, number, 2_000_000):
         store.run(f"INSERT INTO events {_events(begin, min(2_000_000, number - begin), number, end - DAY)}")
-    store.run(_MINUTES)
-    store.run(_DAYS)
+    for statement in _SUMMED:
+        store.run(statement)
 
 
 def _events(begin: int, count: int, number: int, start: int) -> str:
@@ -39,7 +39,7 @@ def _events(begin: int, count: int, number: int, start: int) -> str:
             toInt64({start} * 1000 + number * {DAY * 1000} / {number}) AS at,
             random % 200 = 0 AS no,
             hex(cityHash64(message, 'instance')) AS id,
-            concat(substring(id, 1, 6), '.', substring(id, 7, 8), '.', substring(id, 15, 1), '.0') AS tied,
+            concat(hex(toUInt16(message)), '.', hex(toUInt32(intDiv(at, 1000))), '.', hex(random % 16), '.0') AS tied,
             lower(hex(cityHash64(message, 'to') % 1000000)) AS local,
             concat(local, '@domain', toString(cityHash64(message, 'at') % 5000), '.example') AS addressee
         SELECT
@@ -53,17 +53,19 @@ def _events(begin: int, count: int, number: int, start: int) -> str:
             ends ? 2000 + random % 200000 : 0, 'TLSv1.3', NOT ends AND NOT no, NOT ends AND NOT no,
             ends AND NOT no ? 2000 + random % 200000 : 0, NOT ends, NOT ends
         FROM numbers({begin}, {count})
-    """  # noqa: S608 (numbers)
+    """
 
 
 _SUMS = "sum(messages), sum(recipients), sum(bytes), sum(attempted_messages), sum(attempted_recipients)"
-_MINUTES = f"""
-    INSERT INTO minutes SELECT minute, sasl_username, client, host, count(), {_SUMS}, sum(refused),
-        countIf(refused AND decision != '')
-    FROM events GROUP BY minute, sasl_username, client, host
-"""  # noqa: S608
-_DAYS = f"""
-    INSERT INTO days SELECT toDate(minute) AS day, sasl_username, sum(events), {_SUMS}, sum(refused), sum(blocked),
-        uniqExact(client), uniqExact(host)
-    FROM minutes GROUP BY day, sasl_username
-"""  # noqa: S608
+_ALL_SUMS = f"sum(events), {_SUMS}, sum(refused), sum(blocked)"
+_SUMMED = (
+    f"""INSERT INTO minutes SELECT minute, sasl_username, client, host, count(), {_SUMS}, sum(refused),
+        countIf(refused AND decision != '') FROM events GROUP BY minute, sasl_username, client, host""",
+    f"INSERT INTO host_minutes SELECT minute, host, {_ALL_SUMS} FROM minutes GROUP BY minute, host",
+    f"""INSERT INTO account_hours SELECT toStartOfHour(minute) AS hour, sasl_username, {_ALL_SUMS},
+        uniqExactState(client), uniqExactState(host) FROM minutes GROUP BY hour, sasl_username""",
+    f"""INSERT INTO client_hours SELECT toStartOfHour(minute) AS hour, client, {_ALL_SUMS},
+        uniqExactState(sasl_username), uniqExactState(host) FROM minutes GROUP BY hour, client""",
+    f"""INSERT INTO days SELECT toDate(hour) AS day, sasl_username, {_ALL_SUMS}, uniqExactMerge(clients),
+        uniqExactMerge(hosts) FROM account_hours GROUP BY day, sasl_username""",
+)

@@ -1,7 +1,7 @@
 """Queries as Grafana's ClickHouse data source takes them, and what it makes of their macros.
 
-Invariants: a query names no database (the data source has one) and bounds `minute` and its hour, the table's key;
-time series of mail cover whole intervals only, so that the last bar is never one that is still being filled.
+Invariants: a query names no database (the data source has one) and bounds the first column of its table's key; time
+series of mail cover whole intervals only, so that the last bar is never one that is still being filled.
 
 The query's fields and macros: github.com/grafana/clickhouse-datasource, src/types/sql.ts and pkg/macros/macros.go.
 """
@@ -21,19 +21,19 @@ CHOSEN_HOSTS = "$__conditionalAll(host IN (${host:singlequote}), $host)"
 
 
 def _within(start: str, end: str) -> str:
-    """Rows of `minutes` with start <= minute < end. The key begins with the hour, and is used only if that is named."""
-    hours = f"toStartOfHour(minute) >= {start} - INTERVAL 1 HOUR AND toStartOfHour(minute) <= {end}"
-    return f"{hours} AND minute >= {start} AND minute < {end}"
+    return f"minute >= {start} AND minute < {end}"
 
 
-CHOSEN_TIME = _within("$__fromTime", "$__toTime")
 WHOLE_INTERVALS = _within(
     "toStartOfInterval($__fromTime, INTERVAL $__interval_s second)",
     "toStartOfInterval($__toTime, INTERVAL $__interval_s second)",
 )
+CHOSEN_TIME = _within("$__fromTime", "$__toTime")
 LAST_MINUTES = _within("toStartOfMinute($__toTime) - INTERVAL 5 MINUTE", "toStartOfMinute($__toTime)")
 """The last five whole minutes of the chosen time."""
 LAST_DAY = _within("$__toTime - INTERVAL 1 DAY", "$__toTime")
+CHOSEN_HOURS = "hour >= toStartOfHour($__fromTime) AND hour < $__toTime"
+"""All hours that the chosen time has a part of."""
 
 _FORMATS = {"timeSeries": 0, "table": 1}
 _TIME_INTERVAL = re.compile(r"\$__timeInterval\(([^()]*)\)")

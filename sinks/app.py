@@ -4,7 +4,7 @@ It ends with status 0 after SIGTERM or SIGINT, all that was stored committed; wi
 all: another process has its directory, its schema is newer than we are.
 """
 
-import logging
+import gc
 import os
 import signal
 import threading
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises CommandError for what prevents its start."""
-    logs.configure({"clickhouse_driver": logging.CRITICAL})  # its errors come to us, too
+    logs.configure()
     try:
         _run(settings)
     except (StoreError, schema.SchemaError, OSError) as error:
@@ -39,6 +39,7 @@ def run(settings: Settings) -> None:
 
 
 def _run(settings: Settings) -> None:
+    gc.set_threshold(100_000, 20, 100)  # rows are many, live short and hold no cycles
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

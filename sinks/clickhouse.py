@@ -4,6 +4,7 @@ Invariants: one connection, made when it is needed and given up after any error;
 each partition it is stored whole or not at all.
 """
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -13,6 +14,8 @@ from clickhouse_driver.errors import Error, ServerException
 
 from sinks.store import Row, Store, StoreError, one_line
 from weir.settings import History
+
+logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # what it tells comes to us as an exception too
 
 PASSWORD = "WEIR_CLICKHOUSE_PASSWORD"  # noqa: S105 (name of an environment variable)
 _CONNECT_SECONDS = 5

@@ -1,14 +1,18 @@
 """A person is taken out of the history: all about an account goes; an address is replaced by a name that tells nothing.
 
-Invariants: other subjects' events, sums and decisions keep their numbers; what is forgotten is found nowhere in the
+Invariants: other subjects' events, sums and decisions keep their numbers (but for sums of minutes whose events are gone
+already: those of an address go with it); what is forgotten is found nowhere in the
 history, but for what people wrote as a reason about somebody else.
 """
 
 import secrets
 
+from sinks import rollups
+from sinks.rollups import Touched
 from sinks.store import Store, quoted
 from weir import subjects
 
+_FORGOTTEN = "forgotten"
 _DONE = "SETTINGS mutations_sync = 2"
 """Return when it is done, on all replicas."""
 
@@ -27,7 +31,8 @@ def forget(store: Store, subject: str) -> dict[str, int]:
 
 def _forget_account(store: Store, subject: str) -> dict[str, int]:
     name = quoted(subjects.value(subject))
-    counts = {table: _delete(store, table, f"sasl_username = {name}") for table in ("events", "minutes", "days")}
+    tables = ("events", "minutes", "account_hours", "days")
+    counts = {table: _delete(store, table, f"sasl_username = {name}") for table in tables}
     counts["addresses"] = sum(
         _update(store, "events", f"{column} = ''", f"lower({column}) = {name}") for column in ("sender", "recipient")
     )
@@ -35,15 +40,16 @@ def _forget_account(store: Store, subject: str) -> dict[str, int]:
 
 
 def _forget_client(store: Store, subject: str) -> dict[str, int]:
-    """Accounts' sums lie beside it, so it is given a name that no other client has."""
+    """Sums of minutes lie beside their accounts: they are made anew, under the new name, where events are left."""
     name = quoted(subjects.value(subject))
-    instead = quoted(f"forgotten {secrets.token_hex(6)}")
-    changed = _update(
-        store, "events", f"client = {instead}, client_address = {instead}, client_name = ''", f"client = {name}"
+    instead = quoted(f"{_FORGOTTEN} {secrets.token_hex(6)}")
+    change = f"client = {instead}, client_address = {instead}, client_name = '', helo_name = ''"
+    counts = {"events": _update(store, "events", change, f"client = {name}")}
+    renamed = store.query(
+        f"SELECT DISTINCT toUInt32(minute), host FROM events FINAL WHERE startsWith(client, '{_FORGOTTEN} ')"  # noqa: S608
     )
-    old = f"SELECT * FROM minutes FINAL WHERE client = {name}"  # noqa: S608 (a text in quotes)
-    store.run(f"INSERT INTO minutes SELECT * REPLACE ({instead} AS client) FROM ({old})")  # noqa: S608
-    return {"events": changed, "minutes": _delete(store, "minutes", f"client = {name}")}
+    rollups.make(store, Touched({(int(minute), host) for minute, host in renamed}, set(), set()))
+    return counts | {table: _delete(store, table, f"client = {name}") for table in ("minutes", "client_hours")}
 
 
 def _delete(store: Store, table: str, which: str) -> int:

@@ -63,6 +63,10 @@ class Identity:
                     unknown.add(epoch)
                 continue
             doubtful = self._doubtful.get(epoch, -1)
+            if events.rows[0][SEQ] > max(last, doubtful):
+                new += events.rows
+                reached[epoch] = events.rows[-1][SEQ]
+                continue
             for row in events.rows:
                 seq = row[SEQ]
                 if seq > last:
@@ -80,7 +84,7 @@ class Identity:
         for events in batch:
             if events.rows:
                 epoch = events.head.host, events.head.epoch
-                self._last[epoch] = max(self._last.get(epoch, 0), *(row[SEQ] for row in events.rows))
+                self._last[epoch] = max(self._last.get(epoch, 0), events.rows[-1][SEQ])
 
 
 def ask(store: Store, division: Division) -> Answer:

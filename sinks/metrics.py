@@ -16,6 +16,7 @@ _ABOUT = {
     "late": "Events stored that are too old for the roll-ups",
     "batches": "Inserts",
     "insert_seconds": "Time that inserts took, seconds",
+    "settle_seconds": "Time that roll-ups and commits took, seconds",
     "store_errors": "Attempts that the history refused or did not answer",
 }
 
@@ -36,6 +37,7 @@ class Counts:
     late: int = 0
     batches: int = 0
     insert_seconds: float = 0.0
+    settle_seconds: float = 0.0
     store_errors: int = 0
 
 

@@ -1,38 +1,42 @@
-"""Roll-ups: sums for each minute and for each day, made anew from the events themselves whenever a minute is touched.
+"""Roll-ups: sums made anew, from the events themselves, of whatever a batch touches.
+
+    events ─▶ minutes (minute, account, client, host) ─┬▶ host_minutes (minute, host)
+                                                       ├▶ client_hours (hour, client)
+                                                       └▶ account_hours (hour, account) ─▶ days (day, account)
 
 Invariants: a row's version is the number of events it covers, so of two sinks that made it the one that saw more wins;
 making a row again does no harm; a minute whose events may be partly gone already is not touched.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Set
+from typing import NamedTuple
 
-from sinks.rows import MINUTE, SASL_USERNAME, Events
+from sinks.rows import CLIENT, MINUTE, SASL_USERNAME, Events
 from sinks.store import Store, quoted
 
-T = TypeVar("T")
-
-_AT_ONCE = 500
-"""Hosts and minutes, or accounts, in one statement: its text has a bound, 256 KiB by ClickHouse's default."""
-_DAY = 86400
+_TEXT_BYTES = 100_000
+"""Of names in one statement: its text has a bound, 256 KiB by ClickHouse's default."""
+_HOUR, _DAY = 3600, 86400
 _SPARE_DAYS = 2
 """A minute is made anew only so long before its events go."""
 
-_SUMS = "sum(messages), sum(recipients), sum(bytes), sum(attempted_messages), sum(attempted_recipients)"
 _SUMMED = "messages, recipients, bytes, attempted_messages, attempted_recipients"
+_SUMS = "sum(messages), sum(recipients), sum(bytes), sum(attempted_messages), sum(attempted_recipients)"
+_ALL_SUMS = f"sum(events), {_SUMS}, sum(refused), sum(blocked)"
 
 
 class Touched(NamedTuple):
-    """What must be made anew."""
+    """What must be made anew: by Unix time of its start, and name."""
 
     minutes: set[tuple[int, str]]
-    """Start of the minute, Unix seconds, and host."""
-    days: set[tuple[int, str]]
-    """Start of the day and account."""
+    """Of hosts."""
+    account_hours: set[tuple[int, str]]
+    client_hours: set[tuple[int, str]]
 
 
 def nothing() -> Touched:
-    return Touched(set(), set())
+    return Touched(set(), set(), set())
 
 
 def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float) -> int:
@@ -43,52 +47,104 @@ def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float)
     oldest = now - (keep_days - _SPARE_DAYS) * _DAY
     late = 0
     for events in batch:
-        host = events.head.host
-        for row in events.rows:
-            minute = row[MINUTE]
-            if minute < oldest:
-                late += 1
-                continue
-            touched.minutes.add((minute, host))
-            if row[SASL_USERNAME]:
-                touched.days.add((minute // _DAY * _DAY, row[SASL_USERNAME]))
+        rows = events.rows
+        if min(row[MINUTE] for row in rows) < oldest:
+            rows = [row for row in rows if row[MINUTE] >= oldest]
+            late += len(events.rows) - len(rows)
+        touched.minutes.update((minute, events.head.host) for minute in {row[MINUTE] for row in rows})
+        touched.account_hours.update({(row[MINUTE] // _HOUR * _HOUR, row[SASL_USERNAME]) for row in rows})
+        touched.client_hours.update({(row[MINUTE] // _HOUR * _HOUR, row[CLIENT]) for row in rows})
     return late
 
 
 def make(store: Store, touched: Touched) -> None:
-    """Make the rows anew; the days from the minutes. Raises StoreError: then all is to be made again."""
-    for some in _parts(sorted(touched.minutes)):
-        store.run(_minutes(some))
-    for day in sorted({day for day, _ in touched.days}):
-        for accounts in _parts(sorted(account for start, account in touched.days if start == day)):
-            store.run(_days(day, accounts))
+    """Make the rows anew, each table after the one it is made from. Raises StoreError: then all is to be repeated."""
+    for hour in sorted({minute // _HOUR * _HOUR for minute, _ in touched.minutes}):
+        some = [(minute, host) for minute, host in touched.minutes if minute // _HOUR * _HOUR == hour]
+        minutes = ", ".join(map(str, sorted({minute for minute, _ in some})))
+        for _, hosts in _by_start({(hour, host) for _, host in some}):
+            store.run(_minutes(hour, minutes, hosts))
+            store.run(_host_minutes(hour, minutes, hosts))
+    for hour, clients in _by_start(touched.client_hours):
+        store.run(_client_hours(hour, clients))
+    for hour, accounts in _by_start(touched.account_hours):
+        store.run(_account_hours(hour, accounts))
+    for day, accounts in _by_start({(hour // _DAY * _DAY, account) for hour, account in touched.account_hours}):
+        store.run(_days(day, accounts))
 
 
-def _parts(whole: Sequence[T]) -> Iterable[Sequence[T]]:
-    return (whole[start : start + _AT_ONCE] for start in range(0, len(whole), _AT_ONCE))
+def _by_start(touched: Set[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Each start with names as a list of literals, no longer than a statement may hold; no name is left out."""
+    names: defaultdict[int, list[str]] = defaultdict(list)
+    for start, name in touched:
+        if name:
+            names[start].append(name)
+    for start in sorted(names):
+        part: list[str] = []
+        size = 0
+        for name in sorted(names[start]):
+            literal = quoted(name)
+            part.append(literal)
+            size += len(literal.encode()) + 2
+            if size > _TEXT_BYTES:
+                yield start, ", ".join(part)
+                part, size = [], 0
+        if part:
+            yield start, ", ".join(part)
 
 
-def _minutes(touched: Sequence[tuple[int, str]]) -> str:
-    first, last = touched[0][0], touched[-1][0]
-    pairs = ", ".join(f"({minute}, {quoted(host)})" for minute, host in touched)
+def _minutes(hour: int, minutes: str, hosts: str) -> str:
     return f"""
         INSERT INTO minutes (minute, sasl_username, client, host, events, {_SUMMED}, refused, blocked)
         SELECT minute, sasl_username, client, host, count(), {_SUMS}, sum(refused), countIf(refused AND decision != '')
         FROM events FINAL
-        WHERE minute BETWEEN toDateTime({first}, 'UTC') AND toDateTime({last}, 'UTC')
-            AND (toUInt32(minute), host) IN ({pairs}) AND kind = 'request'
+        WHERE {_of_hour(hour)} AND toUInt32(minute) IN ({minutes}) AND host IN ({hosts}) AND kind = 'request'
         GROUP BY minute, sasl_username, client, host
-    """  # noqa: S608 (numbers, and texts in quotes)
+    """  # noqa: S608 (numbers, and texts in quotes; so below)
 
 
-def _days(day: int, accounts: Sequence[str]) -> str:
-    names = ", ".join(map(quoted, accounts))
+def _host_minutes(hour: int, minutes: str, hosts: str) -> str:
+    return f"""
+        INSERT INTO host_minutes (minute, host, events, {_SUMMED}, refused, blocked)
+        SELECT minute, host, {_ALL_SUMS}
+        FROM minutes FINAL
+        WHERE {_of_hour(hour)} AND toUInt32(minute) IN ({minutes}) AND host IN ({hosts})
+        GROUP BY minute, host
+    """  # noqa: S608
+
+
+def _account_hours(hour: int, accounts: str) -> str:
+    return f"""
+        INSERT INTO account_hours (hour, sasl_username, events, {_SUMMED}, refused, blocked, clients, hosts)
+        SELECT toStartOfHour(minute) AS hour, sasl_username, {_ALL_SUMS}, uniqExactState(client), uniqExactState(host)
+        FROM minutes FINAL
+        WHERE {_of_hour(hour)} AND sasl_username IN ({accounts})
+        GROUP BY hour, sasl_username
+    """  # noqa: S608
+
+
+def _client_hours(hour: int, clients: str) -> str:
+    return f"""
+        INSERT INTO client_hours (hour, client, events, {_SUMMED}, refused, blocked, accounts, hosts)
+        SELECT toStartOfHour(minute) AS hour, client, {_ALL_SUMS},
+            uniqExactStateIf(sasl_username, sasl_username != ''), uniqExactState(host)
+        FROM minutes FINAL
+        WHERE {_of_hour(hour)} AND client IN ({clients})
+        GROUP BY hour, client
+    """  # noqa: S608
+
+
+def _days(day: int, accounts: str) -> str:
     return f"""
         INSERT INTO days (day, sasl_username, events, {_SUMMED}, refused, blocked, clients, hosts)
-        SELECT toDate(minute) AS day, sasl_username, sum(events), {_SUMS}, sum(refused), sum(blocked),
-            uniqExact(client), uniqExact(host)
-        FROM minutes FINAL
-        WHERE minute >= toDateTime({day}, 'UTC') AND minute < toDateTime({day + _DAY}, 'UTC')
-            AND sasl_username IN ({names})
+        SELECT toDate(hour) AS day, sasl_username, {_ALL_SUMS}, uniqExactMerge(clients), uniqExactMerge(hosts)
+        FROM account_hours FINAL
+        WHERE hour >= toDateTime({day}, 'UTC') AND hour < toDateTime({day + _DAY}, 'UTC')
+            AND sasl_username IN ({accounts})
         GROUP BY day, sasl_username
-    """  # noqa: S608 (numbers, and texts in quotes)
+    """  # noqa: S608
+
+
+def _of_hour(hour: int) -> str:
+    """Events or minutes of an hour, in the words of their tables' keys."""
+    return f"toStartOfHour(minute) = toDateTime({hour}, 'UTC')"

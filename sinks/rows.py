@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from weir import envelopes, subjects
 from weir.decisions import Decision
@@ -17,13 +18,11 @@ from weir.events import Event, Number, Request, Time, is_accepted
 from weir.events import decoder as event_decoder
 from weir.operators import EVERYTHING, Word
 
+_OF_REQUEST = Request.__struct_fields__
+_PORT = _OF_REQUEST.index("client_port")
 EVENT = (
-    *("minute", "time", "host", "epoch", "seq", "kind", "protocol_state", "action", "refused", "decision"),
-    *("sasl_username", "sasl_method", "sender", "recipient", "recipient_count"),
-    *("client", "client_address", "client_name", "client_port", "helo_name", "server_address"),
-    *("queue_id", "instance", "size", "encryption_protocol", "policy_context"),
-    *("messages", "recipients", "bytes", "attempted_messages", "attempted_recipients", "clock_offset", "cut"),
-    "details",
+    *("minute", "host", "epoch", "seq", "time", "kind", "refused", "client", "details"),
+    *_OF_REQUEST[2:],  # but for seq and time, which every kind of event has
 )
 DECISION = (
     *("day", "id", "change", "subject", "cause", "action", "since", "until", "after", "decided"),
@@ -31,7 +30,7 @@ DECISION = (
 )
 WORD = ("day", "time", "subject", "word", "id", "who", "reason", "until", "action")
 
-MINUTE, SEQ, SASL_USERNAME = EVENT.index("minute"), EVENT.index("seq"), EVENT.index("sasl_username")
+MINUTE, SEQ, CLIENT, SASL_USERNAME = map(EVENT.index, ("minute", "seq", "client", "sasl_username"))
 
 Row = tuple[Any, ...]
 
@@ -53,7 +52,7 @@ _other_decoder = msgspec.json.Decoder(Other)
 
 
 class Events(msgspec.Struct, gc=False):
-    """An envelope of weir.events, read: its rows in the order of their seqs, and what could not be read."""
+    """An envelope of weir.events, read: its rows by seq, each once, and what could not be read."""
 
     head: Head
     rows: list[Row]
@@ -79,7 +78,7 @@ def events(value: bytes, recipients: str) -> Events:
         else:
             lines = lines or value.split(b"\n")
             made.append(other(head, event, lines[index + 1].decode(), recipients))
-    return Events(head, made, [])
+    return Events(head, _in_order(made), [])
 
 
 def _line_by_line(value: bytes, recipients: str) -> Events:
@@ -98,47 +97,31 @@ def _line_by_line(value: bytes, recipients: str) -> Events:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             found.bad.append(line)
             found.error = found.error or str(error)
+    found.rows = _in_order(found.rows)
     return found
 
 
+def _in_order(made: list[Row]) -> list[Row]:
+    """By seq and each once, as an agent of ours writes them anyway."""
+    seqs = [row[SEQ] for row in made]
+    if seqs == sorted(set(seqs)):
+        return made
+    return [row for _, row in sorted({row[SEQ]: row for row in made}.items())]
+
+
 def request(head: Head, event: Request, recipients: str) -> Row:
+    if recipients != "full":
+        event.recipient = _kept(event.recipient, recipients)
     time = _time(event.time - event.clock_offset)
-    port = event.client_port
+    refused = 0 if is_accepted(event.action) else 1
+    own = astuple(event)
+    port = own[_PORT]
     return (
-        time // 60_000 * 60,
-        time,
-        head.host,
-        head.epoch,
-        event.seq,
-        "request",
-        event.protocol_state,
-        event.action,
-        0 if is_accepted(event.action) else 1,
-        event.decision,
-        event.sasl_username,
-        event.sasl_method,
-        event.sender,
-        _kept(event.recipient, recipients),
-        event.recipient_count,
-        _client(event.client_address),
-        event.client_address,
-        event.client_name,
-        int(port) if port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536 else 0,
-        event.helo_name,
-        event.server_address,
-        event.queue_id,
-        event.instance,
-        event.size,
-        event.encryption_protocol,
-        event.policy_context,
-        event.messages,
-        event.recipients,
-        event.bytes,
-        event.attempted_messages,
-        event.attempted_recipients,
-        event.clock_offset,
-        int(event.cut),
-        "",
+        *(time // 60_000 * 60, head.host, head.epoch, event.seq, time, "request", refused),
+        *(_client(event.client_address), ""),
+        *own[2:_PORT],
+        int(port) if len(port) <= 5 and port.isdigit() and port.isascii() and int(port) < 65536 else 0,
+        *own[_PORT + 1 :],
     )
 
 

@@ -24,8 +24,10 @@ from sinks.source import Source
 from sinks.store import TOO_MANY_PARTS, Store, StoreError, quoted
 from weir.settings import Settings
 
-SETTLE_SECONDS = 5.0
-"""Between two commits: what is read again after a crash is at most this old, and roll-ups are as fresh."""
+SETTLE_SECONDS = 5.0, 60.0
+"""Between two commits, at least and at most: so fresh are roll-ups, and so much is read again after a crash."""
+SETTLE_SHARE = 0.1
+"""Of the time, for roll-ups and commits: in a backlog they wait longer, and make more at once."""
 _LONGEST_WAIT = 30.0
 
 log = structlog.get_logger(__name__)
@@ -82,7 +84,7 @@ class Sink:
         self._dead: list[DeadLetter] = []
         self.uncommitted = 0
         self._next: dict[tuple[str, int], int] = {}
-        self._settle_at = time.monotonic() + SETTLE_SECONDS
+        self._settle_at = time.monotonic() + SETTLE_SECONDS[0]
 
     def _insert(self, batch: Batch) -> None:
         division = self._identity.divide(batch.events)
@@ -129,6 +131,7 @@ class Sink:
             self._put(table, columns, list(wanted.values()))
 
     def _settle(self) -> None:
+        start = time.monotonic()
         rollups.make(self._store, self._touched)
         self.source.bury(self._dead)
         self.source.commit(self._next)
@@ -136,7 +139,10 @@ class Sink:
         self.last_commit = time.time()
         self.lag = self.source.lag()
         self._touched, self._dead, self._next, self.uncommitted = rollups.nothing(), [], {}, 0
-        self._settle_at = time.monotonic() + SETTLE_SECONDS
+        least, most = SETTLE_SECONDS
+        now = time.monotonic()
+        self.counts.settle_seconds += now - start
+        self._settle_at = now + min(max(least, (now - start) / SETTLE_SHARE), most)
 
     def _before_revoke(self) -> None:
         """One attempt: what fails is read again by whoever comes next."""

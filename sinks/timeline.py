@@ -45,7 +45,8 @@ def sums(history: Reader, subject: str, since: float, host: str = "") -> Sums:
     (row,) = history.query(
         "SELECT sum(events), sum(messages), sum(recipients), sum(refused), "  # noqa: S608 (numbers, texts in quotes)
         f"uniqExactIf({beside}, {beside} != ''), uniqExact(host) FROM minutes FINAL "
-        f"WHERE minute >= {_moment(int(since) // 60 * 60)} AND {_is(subject)} {_at(host)}"
+        f"WHERE toStartOfHour(minute) >= {_moment(int(since) // 3600 * 3600)} "  # in the words of the table's key
+        f"AND minute >= {_moment(int(since) // 60 * 60)} AND {_is(subject)} {_at(host)}"
     )
     return Sums(*map(int, row))
 

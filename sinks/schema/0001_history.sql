@@ -1,33 +1,34 @@
--- The history. An event is known by (host, epoch, seq), a decision's record by (id, change), a word by (time, subject, word):
+-- The history. An event is known by (host, epoch, seq), a decision's record by (id, change), a word by (subject, word, id):
 -- what is written twice is merged by ReplacingMergeTree, so every reader says FINAL. Times are UTC, by the broker's clock.
+-- Sums (minutes, host_minutes, account_hours, client_hours, days) have the number of events they cover as their version.
 
 CREATE TABLE IF NOT EXISTS events (
     minute DateTime('UTC') CODEC(Delta, ZSTD),
     time DateTime64(3, 'UTC') CODEC(Delta, ZSTD),
-    host LowCardinality(String),
-    epoch LowCardinality(String),
+    host LowCardinality(String) CODEC(ZSTD),
+    epoch LowCardinality(String) CODEC(ZSTD),
     seq UInt64 CODEC(Delta, ZSTD),
-    kind LowCardinality(String),
-    protocol_state LowCardinality(String),
-    action LowCardinality(String),
+    kind LowCardinality(String) CODEC(ZSTD),
+    protocol_state LowCardinality(String) CODEC(ZSTD),
+    action LowCardinality(String) CODEC(ZSTD),
     refused UInt8,
-    decision LowCardinality(String),
+    decision LowCardinality(String) CODEC(ZSTD),
     sasl_username String CODEC(ZSTD),
-    sasl_method LowCardinality(String),
+    sasl_method LowCardinality(String) CODEC(ZSTD),
     sender String CODEC(ZSTD(3)),
     recipient String CODEC(ZSTD(3)),
     recipient_count UInt64 CODEC(ZSTD),
-    client LowCardinality(String),
-    client_address LowCardinality(String),
-    client_name LowCardinality(String),
+    client LowCardinality(String) CODEC(ZSTD),
+    client_address LowCardinality(String) CODEC(ZSTD),
+    client_name LowCardinality(String) CODEC(ZSTD),
     client_port UInt16 CODEC(ZSTD),
-    helo_name LowCardinality(String),
-    server_address LowCardinality(String),
+    helo_name LowCardinality(String) CODEC(ZSTD),
+    server_address LowCardinality(String) CODEC(ZSTD),
     queue_id String CODEC(ZSTD(3)),
     instance String CODEC(ZSTD(3)),
     size UInt64 CODEC(ZSTD),
-    encryption_protocol LowCardinality(String),
-    policy_context LowCardinality(String),
+    encryption_protocol LowCardinality(String) CODEC(ZSTD),
+    policy_context LowCardinality(String) CODEC(ZSTD),
     messages UInt64 CODEC(ZSTD),
     recipients UInt64 CODEC(ZSTD),
     bytes UInt64 CODEC(ZSTD),
@@ -46,16 +47,16 @@ CREATE TABLE IF NOT EXISTS decisions (
     id String,
     change UInt32,
     subject String,
-    cause LowCardinality(String),
+    cause LowCardinality(String) CODEC(ZSTD),
     action String CODEC(ZSTD(3)),
     since DateTime64(3, 'UTC'),
     until DateTime64(3, 'UTC'),
     after DateTime64(3, 'UTC'),
     decided DateTime64(3, 'UTC'),
     shadow UInt8,
-    why_shadow LowCardinality(String),
+    why_shadow LowCardinality(String) CODEC(ZSTD),
     who String,
-    counter LowCardinality(String),
+    counter LowCardinality(String) CODEC(ZSTD),
     count UInt64,
     threshold UInt64,
     seconds UInt32,
@@ -70,7 +71,7 @@ CREATE TABLE IF NOT EXISTS words (
     day Date,
     time DateTime64(3, 'UTC'),
     subject String,
-    word LowCardinality(String),
+    word LowCardinality(String) CODEC(ZSTD),
     id String,
     who String,
     reason String,
@@ -83,8 +84,24 @@ ORDER BY (subject, time, word);
 CREATE TABLE IF NOT EXISTS minutes (
     minute DateTime('UTC') CODEC(Delta, ZSTD),
     sasl_username String CODEC(ZSTD),
-    client LowCardinality(String),
-    host LowCardinality(String),
+    client LowCardinality(String) CODEC(ZSTD),
+    host LowCardinality(String) CODEC(ZSTD),
+    events UInt64 CODEC(ZSTD),
+    messages UInt64 CODEC(ZSTD),
+    recipients UInt64 CODEC(ZSTD),
+    bytes UInt64 CODEC(ZSTD),
+    attempted_messages UInt64 CODEC(ZSTD),
+    attempted_recipients UInt64 CODEC(ZSTD),
+    refused UInt64 CODEC(ZSTD),
+    blocked UInt64 CODEC(ZSTD),
+    INDEX client client TYPE bloom_filter(0.01) GRANULARITY 1
+) ENGINE = ReplacingMergeTree(events)
+PARTITION BY toYYYYMMDD(minute)
+ORDER BY (toStartOfHour(minute), sasl_username, client, host, minute);
+
+CREATE TABLE IF NOT EXISTS host_minutes (
+    minute DateTime('UTC') CODEC(Delta, ZSTD),
+    host LowCardinality(String) CODEC(ZSTD),
     events UInt64 CODEC(ZSTD),
     messages UInt64 CODEC(ZSTD),
     recipients UInt64 CODEC(ZSTD),
@@ -94,8 +111,42 @@ CREATE TABLE IF NOT EXISTS minutes (
     refused UInt64 CODEC(ZSTD),
     blocked UInt64 CODEC(ZSTD)
 ) ENGINE = ReplacingMergeTree(events)
-PARTITION BY toYYYYMMDD(minute)
-ORDER BY (toStartOfHour(minute), sasl_username, client, host, minute);
+PARTITION BY toYYYYMM(minute)
+ORDER BY (minute, host);
+
+CREATE TABLE IF NOT EXISTS account_hours (
+    hour DateTime('UTC') CODEC(Delta, ZSTD),
+    sasl_username String CODEC(ZSTD),
+    events UInt64 CODEC(ZSTD),
+    messages UInt64 CODEC(ZSTD),
+    recipients UInt64 CODEC(ZSTD),
+    bytes UInt64 CODEC(ZSTD),
+    attempted_messages UInt64 CODEC(ZSTD),
+    attempted_recipients UInt64 CODEC(ZSTD),
+    refused UInt64 CODEC(ZSTD),
+    blocked UInt64 CODEC(ZSTD),
+    clients AggregateFunction(uniqExact, String),
+    hosts AggregateFunction(uniqExact, String)
+) ENGINE = ReplacingMergeTree(events)
+PARTITION BY toYYYYMM(hour)
+ORDER BY (hour, sasl_username);
+
+CREATE TABLE IF NOT EXISTS client_hours (
+    hour DateTime('UTC') CODEC(Delta, ZSTD),
+    client String CODEC(ZSTD),
+    events UInt64 CODEC(ZSTD),
+    messages UInt64 CODEC(ZSTD),
+    recipients UInt64 CODEC(ZSTD),
+    bytes UInt64 CODEC(ZSTD),
+    attempted_messages UInt64 CODEC(ZSTD),
+    attempted_recipients UInt64 CODEC(ZSTD),
+    refused UInt64 CODEC(ZSTD),
+    blocked UInt64 CODEC(ZSTD),
+    accounts AggregateFunction(uniqExact, String),
+    hosts AggregateFunction(uniqExact, String)
+) ENGINE = ReplacingMergeTree(events)
+PARTITION BY toYYYYMM(hour)
+ORDER BY (hour, client);
 
 CREATE TABLE IF NOT EXISTS days (
     day Date,

@@ -20,6 +20,9 @@ ORDER BY (version, keep_days, applied)
 _KEPT = {
     "events": "minute + INTERVAL {days} DAY",
     "minutes": "minute + INTERVAL {three} DAY",
+    "host_minutes": "minute + INTERVAL {three} DAY",
+    "account_hours": "hour + INTERVAL {three} DAY",
+    "client_hours": "hour + INTERVAL {three} DAY",
     "days": "day + INTERVAL 13 MONTH",
     "decisions": "day + INTERVAL 13 MONTH",
     "words": "day + INTERVAL 13 MONTH",

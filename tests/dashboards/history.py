@@ -26,6 +26,24 @@ ACCOUNTS = ["", *NASTY, *(f"user{number}@example.org" for number in range(30))]
 CLIENTS = ["", "2001:db8::/64", *(f"192.0.2.{number}" for number in range(25))]
 
 
+_SUMS = ", ".join(
+    f"sum({column})" for column in ("events", "messages", "recipients", "attempted_recipients", "refused", "blocked")
+)
+_COLUMNS = "events, messages, recipients, attempted_recipients, refused, blocked"
+SUMMED = (
+    f"INSERT INTO host_minutes (minute, host, {_COLUMNS}) "
+    f"SELECT minute, host, {_SUMS} FROM minutes FINAL GROUP BY minute, host",
+    f"INSERT INTO account_hours (hour, sasl_username, {_COLUMNS}, clients, hosts) "
+    f"SELECT toStartOfHour(minute) AS hour, sasl_username, {_SUMS}, uniqExactState(client), uniqExactState(host) "
+    "FROM minutes FINAL WHERE sasl_username != '' GROUP BY hour, sasl_username",
+    f"INSERT INTO client_hours (hour, client, {_COLUMNS}, accounts, hosts) "
+    f"SELECT toStartOfHour(minute) AS hour, client, {_SUMS}, "
+    "uniqExactStateIf(sasl_username, sasl_username != ''), uniqExactState(host) "
+    "FROM minutes FINAL WHERE client != '' GROUP BY hour, client",
+)
+"""The coarser sums, from those of minutes as they are so far."""
+
+
 @dataclass(frozen=True)
 class Mail:
     """A row of `minutes`; `minute` in Unix seconds."""
@@ -90,6 +108,8 @@ class History:
         ]
         for mails in (less, self.mails):
             self._insert("minutes", mails)
+            for statement in SUMMED:
+                self._session.query(statement)
         for _ in range(2):
             self._insert("decisions", self.decisions, counter="messages", threshold=60, seconds=60)
             self._insert("words", self.words, id="w")

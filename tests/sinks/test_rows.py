@@ -58,6 +58,11 @@ def test_of_a_recipient_the_domain_alone_is_kept_if_so_wished(recipient: str, ke
     assert only(value, "domain")["recipient"] == kept
 
 
+def test_rows_are_in_the_order_of_their_seqs_each_once() -> None:
+    found = rows.events(envelope([event(5), event(2), event(5), event(3)]), "full")
+    assert [row[rows.SEQ] for row in found.rows] == [2, 3, 5]
+
+
 def test_an_unknown_kind_is_kept_whole() -> None:
     line = b'{"kind":"login","seq":3,"time":1790000000.5,"method":"PLAIN","recipient":"bob@example.net"}'
     row = only(envelope([line]))

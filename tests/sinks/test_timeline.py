@@ -76,6 +76,7 @@ def test_a_forgotten_account_is_found_nowhere(filled: Embedded) -> None:
     assert counts == {
         "events": 3,
         "minutes": 3,
+        "account_hours": 1,
         "days": 1,
         "addresses": 1,
         "decisions": 1,
@@ -92,7 +93,7 @@ def test_a_forgotten_account_is_found_nowhere(filled: Embedded) -> None:
 def test_a_forgotten_address_is_found_nowhere_and_accounts_keep_their_sums(filled: Embedded) -> None:
     before = timeline.sums(filled, ALICE, NOON)
     counts = forget.forget(filled, CLIENT)
-    assert counts == {"events": 3, "minutes": 3, "decisions": 1, "words": 0, "evidence": 1}
+    assert counts == {"events": 3, "minutes": 3, "client_hours": 1, "decisions": 1, "words": 0, "evidence": 1}
     assert _texts_with(filled, subjects.value(CLIENT)) == []
     assert timeline.sums(filled, ALICE, NOON) == before
 
@@ -100,7 +101,7 @@ def test_a_forgotten_address_is_found_nowhere_and_accounts_keep_their_sums(fille
 def _texts_with(store: Embedded, part: str) -> list[str]:
     """The tables whose rows hold it anywhere."""
     found = []
-    for table in ("events", "minutes", "days", "decisions", "words"):
+    for table in ("events", "minutes", "account_hours", "client_hours", "days", "decisions", "words"):
         ((count,),) = store.query(f"SELECT count() FROM {table} FINAL WHERE lower(toString(tuple(*))) LIKE '%{part}%'")
         if count:
             found.append(table)
