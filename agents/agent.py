@@ -6,9 +6,7 @@ Invariants: a request is answered from memory, before anything else is done abou
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated
 
-import msgspec
 import structlog
 from prometheus_client import Histogram
 
@@ -21,7 +19,7 @@ from agents.policy_protocol import PolicyRequest, reply
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from agents.verdict import Verdict, judge
-from weir import __version__, subjects, topics
+from weir import __version__, echo, subjects, topics
 from weir.decisions import Decision
 from weir.events import Heartbeat, is_accepted
 
@@ -31,16 +29,6 @@ _STATES = frozenset(("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-
 _DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 log = structlog.get_logger(__name__)
-
-
-class _Echo(msgspec.Struct):
-    """What agents need of a record of weir.echo."""
-
-    partition: Annotated[int, msgspec.Meta(ge=0, lt=subjects.PARTITIONS)]
-    next: int
-
-
-_echo_decoder = msgspec.json.Decoder(_Echo)
 
 
 class Agent:
@@ -188,7 +176,7 @@ class Agent:
 
     def _hear(self, record: Record) -> None:
         try:
-            echo = _echo_decoder.decode(record.value or b"")
-            self.freshness.echo(echo.partition, echo.next, record.time, record.received)
+            told = echo.decoder.decode(record.value or b"")
+            self.freshness.echo(told.partition, told.next, record.time, record.received)
         except Exception as error:  # as with decisions: garbage stops nobody
             self.knowledge.tell_garbage(record, error)

@@ -63,7 +63,7 @@ class Sink:
                 if batch.rows or batch.dead:
                     self._until_stored(partial(self._insert, batch))
                     self._taken(batch)
-                if time.monotonic() >= self._settle_at:
+                if time.monotonic() >= (self._settle_at if batch.next else self._earliest):
                     self._until_stored(self._settle)
             except OvertakenError:
                 self._begin_anew()
@@ -84,7 +84,8 @@ class Sink:
         self._dead: list[DeadLetter] = []
         self.uncommitted = 0
         self._next: dict[tuple[str, int], int] = {}
-        self._settle_at = time.monotonic() + SETTLE_SECONDS[0]
+        self._settle_at = self._earliest = time.monotonic() + SETTLE_SECONDS[0]
+        """When to settle: while more comes, and as soon as nothing does."""
 
     def _insert(self, batch: Batch) -> None:
         division = self._identity.divide(batch.events)
@@ -142,6 +143,7 @@ class Sink:
         least, most = SETTLE_SECONDS
         now = time.monotonic()
         self.counts.settle_seconds += now - start
+        self._earliest = now + least
         self._settle_at = now + min(max(least, (now - start) / SETTLE_SHARE), most)
 
     def _before_revoke(self) -> None:

@@ -7,21 +7,10 @@ second tells more.
 import msgspec
 from confluent_kafka import Producer
 
-from weir import kafka, status, topics
+from weir import echo, kafka, status, topics
+from weir.echo import Echo
 from weir.settings import Settings
 from weir.status import WorkerStatus
-
-VERSION = 1
-
-
-class Echo(msgspec.Struct):
-    """All of `partition` of weir.tallies below `next` is counted and committed. The key is the partition."""
-
-    version: int
-    partition: int
-    next: int
-    worker: str
-
 
 _encoder = msgspec.json.Encoder()
 
@@ -37,8 +26,8 @@ class Reports:
     def tell(self, written: dict[int, int], state: WorkerStatus) -> None:
         """Send an echo of each partition's committed offset, and the worker's state; returns at once."""
         for number, offset in written.items():
-            echo = Echo(VERSION, number, offset, self._name)
-            self._send(topics.ECHO, str(number).encode(), _encoder.encode(echo))
+            told = Echo(echo.VERSION, number, offset, self._name)
+            self._send(topics.ECHO, str(number).encode(), echo.encoder.encode(told))
         self._send(topics.STATUS, status.worker_key(self._name), _encoder.encode(state))
         self._producer.poll(0)
 
