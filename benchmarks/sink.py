@@ -93,7 +93,7 @@ def _envelopes(start: float) -> list[tuple[str, bytes]]:
 
 def _bare(server: ClickHouse, made: list[tuple[str, bytes]]) -> tuple[float, float]:
     """Wall and CPU seconds of the inserts."""
-    ready = [row for _, value in made for row in rows.events(value, "full").rows]
+    ready = [row for _, value in made for row in zip(*rows.events(value, "full").columns, strict=True)]
     client = Client("127.0.0.1", server.port, database="bare")
     start, cpu = time.perf_counter(), cpu_seconds(os.getpid())
     for begin in range(0, len(ready), BATCH_ROWS):

@@ -59,9 +59,9 @@ class Batch:
     def _add_events(self, message: Message) -> None:
         found = rows.events(message.value or b"", self._recipients)
         found.again = dead_letters.REPLAYED in message.headers
-        if found.rows:
+        if len(found):
             self.events.append(found)
-            self.rows += len(found.rows)
+            self.rows += len(found)
         if found.bad:
             head_line = (message.value or b"").partition(b"\n")[0]
             self._bury(message, b"\n".join([head_line, *found.bad]), found.error)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error, ServerException
 
-from sinks.store import Row, Store, StoreError, one_line
+from sinks.store import Column, Row, Store, StoreError, one_line
 from weir.settings import History
 
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # what it tells comes to us as an exception too
@@ -71,13 +71,13 @@ class ClickHouse(Store):
     def run(self, sql: str) -> None:
         self._asked(lambda client: client.execute(sql))
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], token: str = "") -> None:
-        sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES"
+    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str = "") -> None:
+        sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES"
         wanted = _INSERT | {"insert_deduplication_token": token}
 
         def send(client: Client) -> None:
             settings = {name: value for name, value in wanted.items() if name in self._known and value != ""}
-            client.execute(sql, rows, settings=settings)
+            client.execute(sql, columns, columnar=True, settings=settings)
 
         self._asked(send)
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 from chdb.session import Session
 
-from sinks.store import Row, Store, StoreError, one_line
+from sinks.store import Column, Row, Store, StoreError, one_line
 
 _encoder = msgspec.json.Encoder()
 
@@ -51,20 +51,17 @@ class Embedded(Store):
     def run(self, sql: str) -> None:
         self._ask(sql, "JSONCompact")
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], token: str = "") -> None:
-        names = self._columns_in_milliseconds(table)
-        places = [place for place, column in enumerate(columns) if column in names]
-        made = []
-        for row in rows:
-            one = list(row)
-            for place in places:
-                one[place] /= 1000
-            made.append(one)
-        sql = f"INSERT INTO {table} ({', '.join(columns)}) SETTINGS async_insert=0"
+    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str = "") -> None:
+        exact = self._in_milliseconds(table)
+        made = [
+            [value / 1000 for value in column] if name in exact else column
+            for name, column in zip(names, columns, strict=True)
+        ]
+        sql = f"INSERT INTO {table} ({', '.join(names)}) SETTINGS async_insert=0"
         with self._lock:
             try:
                 inserter = self._session.send_insert(sql, "JSONCompactEachRow")
-                inserter.append(_encoder.encode_lines(made))
+                inserter.append(_encoder.encode_lines(zip(*made, strict=True)))
                 inserter.finish()
             except Exception as error:
                 raise StoreError(one_line(str(error))) from None
@@ -89,7 +86,7 @@ class Embedded(Store):
                 raise StoreError(one_line(str(error))) from None
             return answer
 
-    def _columns_in_milliseconds(self, table: str) -> frozenset[str]:
+    def _in_milliseconds(self, table: str) -> frozenset[str]:
         if table not in self._milliseconds:
             found = self.query(
                 "SELECT name FROM system.columns WHERE database = currentDatabase() "  # noqa: S608 (a table of ours)

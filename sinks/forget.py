@@ -13,6 +13,7 @@ from sinks.store import Store, quoted
 from weir import subjects
 
 _FORGOTTEN = "forgotten"
+_IS_FORGOTTEN = f"startsWith(client, '{_FORGOTTEN} ')"
 _DONE = "SETTINGS mutations_sync = 2"
 """Return when it is done, on all replicas."""
 
@@ -40,16 +41,17 @@ def _forget_account(store: Store, subject: str) -> dict[str, int]:
 
 
 def _forget_client(store: Store, subject: str) -> dict[str, int]:
-    """Sums of minutes lie beside their accounts: they are made anew, under the new name, where events are left."""
-    name = quoted(subjects.value(subject))
-    instead = quoted(f"{_FORGOTTEN} {secrets.token_hex(6)}")
-    change = f"client = {instead}, client_address = {instead}, client_name = '', helo_name = ''"
-    counts = {"events": _update(store, "events", change, f"client = {name}")}
-    renamed = store.query(
-        f"SELECT DISTINCT toUInt32(minute), host FROM events FINAL WHERE startsWith(client, '{_FORGOTTEN} ')"  # noqa: S608
-    )
-    rollups.make(store, Touched({(int(minute), host) for minute, host in renamed}, set(), set()))
-    return counts | {table: _delete(store, table, f"client = {name}") for table in ("minutes", "client_hours")}
+    """Accounts' events and sums lie beside it: they are written anew under the new name, then those with the old go."""
+    old = f"client = {quoted(subjects.value(subject))}"
+    new = quoted(f"{_FORGOTTEN} {secrets.token_hex(6)}")
+    halfway = f"(host, epoch, seq) IN (SELECT host, epoch, seq FROM events WHERE {old})"  # noqa: S608 (in quotes; so below)
+    _delete(store, "events", f"{_IS_FORGOTTEN} AND {halfway}")  # of an attempt that failed
+    renamed = f"* REPLACE ({new} AS client, {new} AS client_address, '' AS client_name, '' AS helo_name)"
+    store.run(f"INSERT INTO events SELECT {renamed} FROM (SELECT * FROM events FINAL WHERE {old})")  # noqa: S608
+    touched = store.query(f"SELECT DISTINCT toUInt32(minute), host FROM events FINAL WHERE {_IS_FORGOTTEN}")  # noqa: S608
+    counts = {"events": _delete(store, "events", old)}
+    rollups.make(store, Touched({(int(minute), host) for minute, host in touched}, set(), set()))
+    return counts | {table: _delete(store, table, old) for table in ("minutes", "client_hours")}
 
 
 def _delete(store: Store, table: str, which: str) -> int:

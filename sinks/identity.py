@@ -6,10 +6,11 @@ holds of the epoch. Never by that seq alone: a batch over midnight lies in two p
 stored without the other.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sinks.rows import MINUTE, SEQ, Events, Row
+from sinks.rows import MINUTE, Events
 from sinks.store import Store, quoted
 
 _AT_ONCE = 200
@@ -22,16 +23,16 @@ Epoch = tuple[str, str]
 
 
 class Division(NamedTuple):
-    new: list[Row]
-    unsure: dict[Epoch, list[Row]]
-    """Rows that the history may hold: ask it."""
+    new: list[Events]
+    unsure: dict[Epoch, list[Events]]
+    """What the history may hold: ask it."""
     unknown: set[Epoch]
     """Of these nothing is known yet."""
 
 
 class Answer(NamedTuple):
-    missing: list[Row]
-    """The unsure rows that the history does not hold."""
+    missing: list[Events]
+    """What is unsure and not in the history."""
     greatest: dict[Epoch, int]
     """The greatest seq that it holds of each unknown epoch."""
 
@@ -50,64 +51,62 @@ class Identity:
 
     def divide(self, batch: Iterable[Events]) -> Division:
         """What of the batch is new, each event once, and what is not known to be."""
-        new: list[Row] = []
-        unsure: dict[Epoch, dict[int, Row]] = {}
+        new: list[Events] = []
+        unsure: defaultdict[Epoch, list[Events]] = defaultdict(list)
         unknown: set[Epoch] = set()
+        asked: set[tuple[Epoch, int]] = set()
         reached = dict[Epoch, int]()
         for events in batch:
-            epoch = events.head.host, events.head.epoch
+            epoch, seqs = events.epoch, events.seqs
             last = reached.get(epoch, self._last.get(epoch))
             if last is None or events.again:
-                unsure.setdefault(epoch, {}).update((row[SEQ], row) for row in events.rows)
+                places = [place for place, seq in enumerate(seqs) if (epoch, seq) not in asked]
                 if last is None:
                     unknown.add(epoch)
-                continue
-            doubtful = self._doubtful.get(epoch, -1)
-            if events.rows[0][SEQ] > max(last, doubtful):
-                new += events.rows
-                reached[epoch] = events.rows[-1][SEQ]
-                continue
-            for row in events.rows:
-                seq = row[SEQ]
-                if seq > last:
-                    last = seq
-                    if seq > doubtful:
-                        new.append(row)
-                    else:
-                        unsure.setdefault(epoch, {})[seq] = row
-            reached[epoch] = last
-        return Division(new, {epoch: list(rows.values()) for epoch, rows in unsure.items()}, unknown)
+            else:
+                doubtful = self._doubtful.get(epoch, -1)
+                sure = [place for place, seq in enumerate(seqs) if seq > last and seq > doubtful]
+                places = [place for place, seq in enumerate(seqs) if last < seq <= doubtful]
+                if sure:
+                    new.append(events.only(sure))
+                reached[epoch] = max(last, seqs[-1])
+            if places:
+                unsure[epoch].append(events.only(places))
+                asked.update((epoch, seqs[place]) for place in places)
+        return Division(new, dict(unsure), unknown)
 
     def stored(self, batch: Iterable[Events], greatest: dict[Epoch, int]) -> None:
         """All of the batch is in the history now; `greatest` is what it said of epochs unknown till then."""
         self._doubtful.update(greatest)
         for events in batch:
-            if events.rows:
-                epoch = events.head.host, events.head.epoch
-                self._last[epoch] = max(self._last.get(epoch, 0), events.rows[-1][SEQ])
+            self._last[events.epoch] = max(self._last.get(events.epoch, 0), events.seqs[-1])
 
 
 def ask(store: Store, division: Division) -> Answer:
     """Ask the history about what is unsure. Raises StoreError."""
-    missing: list[Row] = []
+    missing: list[Events] = []
     greatest: dict[Epoch, int] = {}
     epochs = list(division.unsure)
     for start in range(0, len(epochs), _AT_ONCE):
         some = {epoch: division.unsure[epoch] for epoch in epochs[start : start + _AT_ONCE]}
         present = {tuple(row) for row in store.query(_which(some))}
-        missing += [row for epoch, rows in some.items() for row in rows if (*epoch, row[SEQ]) not in present]
+        for epoch, pieces in some.items():
+            for events in pieces:
+                places = [place for place, seq in enumerate(events.seqs) if (*epoch, seq) not in present]
+                if places:
+                    missing.append(events.only(places))
         if unknown := division.unknown & some.keys():
-            since = min(row[MINUTE] for epoch in unknown for row in some[epoch])
+            since = min(min(events.columns[MINUTE]) for epoch in unknown for events in some[epoch])
             greatest.update({(host, epoch): seq for host, epoch, seq in store.query(_greatest(unknown, since))})
     return Answer(missing, greatest)
 
 
-def _which(rows_of: dict[Epoch, list[Row]]) -> str:
-    minutes = [row[MINUTE] for rows in rows_of.values() for row in rows]
+def _which(asked: dict[Epoch, list[Events]]) -> str:
+    minutes = [minute for pieces in asked.values() for events in pieces for minute in events.columns[MINUTE]]
     ranges = " OR ".join(
-        f"(host = {quoted(host)} AND epoch = {quoted(epoch)} "
-        f"AND seq BETWEEN {min(row[SEQ] for row in rows)} AND {max(row[SEQ] for row in rows)})"
-        for (host, epoch), rows in rows_of.items()
+        f"(host = {quoted(host)} AND epoch = {quoted(epoch)} AND seq BETWEEN "
+        f"{min(events.seqs[0] for events in pieces)} AND {max(events.seqs[-1] for events in pieces)})"
+        for (host, epoch), pieces in asked.items()
     )
     return (
         "SELECT host, epoch, seq FROM events "  # noqa: S608 (numbers, and texts in quotes)

@@ -47,13 +47,18 @@ def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float)
     oldest = now - (keep_days - _SPARE_DAYS) * _DAY
     late = 0
     for events in batch:
-        rows = events.rows
-        if min(row[MINUTE] for row in rows) < oldest:
-            rows = [row for row in rows if row[MINUTE] >= oldest]
-            late += len(events.rows) - len(rows)
-        touched.minutes.update((minute, events.head.host) for minute in {row[MINUTE] for row in rows})
-        touched.account_hours.update({(row[MINUTE] // _HOUR * _HOUR, row[SASL_USERNAME]) for row in rows})
-        touched.client_hours.update({(row[MINUTE] // _HOUR * _HOUR, row[CLIENT]) for row in rows})
+        minutes = events.columns[MINUTE]
+        accounts, clients = events.columns[SASL_USERNAME], events.columns[CLIENT]
+        if min(minutes) < oldest:
+            places = [place for place, minute in enumerate(minutes) if minute >= oldest]
+            late += len(events) - len(places)
+            minutes, accounts, clients = (
+                [column[place] for place in places] for column in (minutes, accounts, clients)
+            )
+        hours = [minute // _HOUR * _HOUR for minute in minutes]
+        touched.minutes.update((minute, events.head.host) for minute in set(minutes))
+        touched.account_hours.update(zip(hours, accounts, strict=True))
+        touched.client_hours.update(zip(hours, clients, strict=True))
     return late
 
 

@@ -4,12 +4,13 @@ Invariants: pure; a row follows from its record and the settings alone, so that 
 row. Times are by the broker's clock (the host's offset is off), in milliseconds.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple
 
 from weir import envelopes, subjects
 from weir.decisions import Decision
@@ -19,7 +20,7 @@ from weir.events import decoder as event_decoder
 from weir.operators import EVERYTHING, Word
 
 _OF_REQUEST = Request.__struct_fields__
-_PORT = _OF_REQUEST.index("client_port")
+_ATTRIBUTES = {name: attrgetter(name) for name in _OF_REQUEST}
 EVENT = (
     *("minute", "host", "epoch", "seq", "time", "kind", "refused", "client", "details"),
     *_OF_REQUEST[2:],  # but for seq and time, which every kind of event has
@@ -52,16 +53,35 @@ _other_decoder = msgspec.json.Decoder(Other)
 
 
 class Events(msgspec.Struct, gc=False):
-    """An envelope of weir.events, read: its rows by seq, each once, and what could not be read."""
+    """An envelope of weir.events, read: its events by seq, each once, and what could not be read."""
 
     head: Head
-    rows: list[Row]
-    bad: list[bytes]
+    columns: Sequence[Sequence[Any]]
+    """For each of EVENT the values of all events: made and inserted so, they cost half of what rows do."""
+    bad: list[bytes] = []
     """Lines that are no events."""
     error: str = ""
     """Why the first of them is none."""
     again: bool = False
     """A replay of a dead letter: earlier seqs than those that came after it."""
+
+    def __len__(self) -> int:
+        return len(self.columns[SEQ])
+
+    @property
+    def epoch(self) -> tuple[str, str]:
+        """Host and epoch."""
+        return self.head.host, self.head.epoch
+
+    @property
+    def seqs(self) -> Sequence[int]:
+        return self.columns[SEQ]
+
+    def only(self, kept: list[int]) -> "Events":
+        """Those of these places."""
+        if len(kept) == len(self):
+            return self
+        return Events(self.head, [[column[place] for place in kept] for column in self.columns])
 
 
 def events(value: bytes, recipients: str) -> Events:
@@ -70,62 +90,74 @@ def events(value: bytes, recipients: str) -> Events:
         head, records = envelopes.decode(value, event_decoder)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _line_by_line(value, recipients)
-    lines = None
-    made = []
-    for index, event in enumerate(records):
-        if isinstance(event, Request):
-            made.append(request(head, event, recipients))
-        else:
-            lines = lines or value.split(b"\n")
-            made.append(other(head, event, lines[index + 1].decode(), recipients))
-    return Events(head, _in_order(made), [])
+    requests = [record for record in records if isinstance(record, Request)]
+    if len(requests) == len(records):
+        return _in_order(Events(head, _requests(head, requests, recipients)))
+    lines = value.split(b"\n")[1:]
+    return _of_rows(head, [_row(head, *pair, recipients) for pair in zip(records, lines, strict=False)])
 
 
 def _line_by_line(value: bytes, recipients: str) -> Events:
     head_line, _, rest = value.partition(b"\n")
     head, _ = envelopes.decode(head_line, event_decoder)
-    found = Events(head, [], [])
+    rows: list[Row] = []
+    bad: list[bytes] = []
+    why = ""
     for line in rest.split(b"\n"):
         try:
-            kind = _other_decoder.decode(line)
-            if kind.kind in _KNOWN:
-                event = event_decoder.decode(line)
-                assert isinstance(event, Request)  # noqa: S101 (for mypy: its kind says so)
-                found.rows.append(request(head, event, recipients))
-            else:
-                found.rows.append(other(head, kind, line.decode(), recipients))
+            other = _other_decoder.decode(line)
+            record = event_decoder.decode(line) if other.kind in _KNOWN else other
+            rows.append(_row(head, record, line, recipients))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            found.bad.append(line)
-            found.error = found.error or str(error)
-    found.rows = _in_order(found.rows)
+            bad.append(line)
+            why = why or str(error)
+    found = _of_rows(head, rows)
+    found.bad, found.error = bad, why
     return found
 
 
-def _in_order(made: list[Row]) -> list[Row]:
+def _row(head: Head, record: Event | Other, line: bytes, recipients: str) -> Row:
+    if isinstance(record, Request):
+        return tuple(column[0] for column in _requests(head, [record], recipients))
+    return _other(head, record, line.decode(), recipients)
+
+
+def _of_rows(head: Head, rows: list[Row]) -> Events:
+    return _in_order(Events(head, list(zip(*rows, strict=True)) or [()] * len(EVENT)))
+
+
+def _in_order(found: Events) -> Events:
     """By seq and each once, as an agent of ours writes them anyway."""
-    seqs = [row[SEQ] for row in made]
+    seqs = list(found.seqs)
     if seqs == sorted(set(seqs)):
-        return made
-    return [row for _, row in sorted({row[SEQ]: row for row in made}.items())]
+        return found
+    places = {seq: place for place, seq in enumerate(seqs)}
+    return Events(found.head, [[column[places[seq]] for seq in sorted(places)] for column in found.columns])
 
 
-def request(head: Head, event: Request, recipients: str) -> Row:
+def _requests(head: Head, requests: list[Request], recipients: str) -> list[list[Any]]:
+    """The columns of requests of one envelope."""
+    count = len(requests)
+    own = {name: list(map(attribute, requests)) for name, attribute in _ATTRIBUTES.items()}
+    offsets = zip(own["time"], own["clock_offset"], strict=True)
+    times = [_time(time - offset) for time, offset in offsets]
     if recipients != "full":
-        event.recipient = _kept(event.recipient, recipients)
-    time = _time(event.time - event.clock_offset)
-    refused = 0 if is_accepted(event.action) else 1
-    own = astuple(event)
-    port = own[_PORT]
-    return (
-        *(time // 60_000 * 60, head.host, head.epoch, event.seq, time, "request", refused),
-        *(_client(event.client_address), ""),
-        *own[2:_PORT],
-        int(port) if len(port) <= 5 and port.isdigit() and port.isascii() and int(port) < 65536 else 0,
-        *own[_PORT + 1 :],
-    )
+        own["recipient"] = [_kept(recipient, recipients) for recipient in own["recipient"]]
+    own |= {
+        "minute": [time // 60_000 * 60 for time in times],
+        "time": times,
+        "host": [head.host] * count,
+        "epoch": [head.epoch] * count,
+        "kind": ["request"] * count,
+        "refused": [_refused(action) for action in own["action"]],
+        "client": [_client(address) for address in own["client_address"]],
+        "client_port": [_port(port) for port in own["client_port"]],
+        "details": [""] * count,
+    }
+    return [own[name] for name in EVENT]
 
 
-def other(head: Head, event: Event | Other, text: str, recipients: str) -> Row:
+def _other(head: Head, event: Event | Other, text: str, recipients: str) -> Row:
     """An event of a kind without columns of its own: `text`, the whole of it, goes into `details`."""
     if recipients != "full" and '"recipient"' in text:
         whole = msgspec.json.decode(text)
@@ -214,15 +246,26 @@ def _time(seconds: float) -> int:
     return round(min(max(seconds, 0.0), _MOST) * 1000)
 
 
+@lru_cache(maxsize=1024)
+def _refused(action: str) -> int:
+    return 0 if is_accepted(action) else 1
+
+
+@lru_cache(maxsize=65536)
+def _port(port: str) -> int:
+    number = int(port) if len(port) <= 5 and port.isdigit() and port.isascii() else 0
+    return number if number < 65536 else 0
+
+
 @lru_cache(maxsize=8192)
 def _client(address: str) -> str:
     return subjects.value(subjects.client_address(address))
 
 
 _NUMBERS = frozenset(
-    column
-    for column, value in zip(
-        EVENT, request(Head(1, "", ""), Request(seq=0, time=0, protocol_state=""), "full"), strict=True
+    name
+    for name, column in zip(
+        EVENT, _requests(Head(1, "", ""), [Request(seq=0, time=0, protocol_state="")], "full"), strict=True
     )
-    if not isinstance(value, str)
+    if not isinstance(column[0], str)
 )

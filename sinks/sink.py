@@ -9,8 +9,10 @@ no memory of what is stored is trusted; all is called on one thread.
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaException
@@ -29,6 +31,8 @@ SETTLE_SECONDS = 5.0, 60.0
 SETTLE_SHARE = 0.1
 """Of the time, for roll-ups and commits: in a backlog they wait longer, and make more at once."""
 _LONGEST_WAIT = 30.0
+
+_PLACES = range(len(rows.EVENT))
 
 log = structlog.get_logger(__name__)
 
@@ -92,12 +96,14 @@ class Sink:
         answer = ask(self._store, division)
         new = division.new + answer.missing
         if new:
-            self._put("events", rows.EVENT, new)
+            columns = [list(chain.from_iterable(events.columns[place] for events in new)) for place in _PLACES]
+            self._put("events", rows.EVENT, columns)
         self._put_few("decisions", rows.DECISION, batch.decisions, ("subject", "id", "change"))
         self._put_few("words", rows.WORD, batch.words, ("subject", "word", "id"))
         self._identity.stored(batch.events, answer.greatest)
-        self.counts.events += len(new)
-        self.counts.repeats += sum(len(events.rows) for events in batch.events) - len(new)
+        number = sum(map(len, new))
+        self.counts.events += number
+        self.counts.repeats += sum(map(len, batch.events)) - number
         self.counts.decisions += len(batch.decisions)
         self.counts.words += len(batch.words)
 
@@ -105,14 +111,14 @@ class Sink:
         """What is stored waits for its roll-ups and its commit."""
         self.counts.late += rollups.touch(self._touched, batch.events, self._keep_days, time.time())
         self._dead += batch.dead
-        self.uncommitted += sum(len(events.rows) for events in batch.events)
+        self.uncommitted += sum(map(len, batch.events))
         self._next.update(batch.next)
 
-    def _put(self, table: str, columns: tuple[str, ...], new: list[rows.Row]) -> None:
+    def _put(self, table: str, names: tuple[str, ...], columns: Sequence[Sequence[Any]]) -> None:
         # The same rows in another attempt make the same token.
-        token = hashlib.sha256(repr([row[:5] for row in (new[0], new[-1])]).encode() + str(len(new)).encode())
+        token = hashlib.sha256(repr([(len(column), column[0], column[-1]) for column in columns]).encode()).hexdigest()
         start = time.monotonic()
-        self._store.insert(table, columns, new, token.hexdigest())
+        self._store.insert(table, names, columns, token)
         self.counts.batches += 1
         self.counts.insert_seconds += time.monotonic() - start
 
@@ -129,7 +135,7 @@ class Sink:
         for present in self._store.query(sql):
             wanted.pop(tuple(present), None)
         if wanted:
-            self._put(table, columns, list(wanted.values()))
+            self._put(table, columns, list(zip(*wanted.values(), strict=True)))
 
     def _settle(self) -> None:
         start = time.monotonic()

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 Row = Sequence[Any]
+Column = Sequence[Any]
+"""The values of one column, of all rows."""
 
 TOO_MANY_PARTS = 252
 """ClickHouse asks for a pause: it cannot merge as fast as we insert."""
@@ -31,8 +33,8 @@ class Store(AbstractContextManager["Store"], Protocol):
     def run(self, sql: str) -> None:
         """Run a statement that gives no rows."""
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], token: str = "") -> None:
-        """Insert rows, with times as whole milliseconds or (minutes) seconds since 1970.
+    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str = "") -> None:
+        """Insert columns, with times as whole milliseconds or (minutes) seconds since 1970.
 
         `token` names this very insert: a server that knows it stores it once.
         """

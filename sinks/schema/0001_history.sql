@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS events (
     INDEX client client TYPE bloom_filter(0.01) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMMDD(minute)
-ORDER BY (toStartOfHour(minute), sasl_username, time, host, epoch, seq);
+ORDER BY (toStartOfHour(minute), sasl_username, client, time, host, epoch, seq);
 
 CREATE TABLE IF NOT EXISTS decisions (
     day Date,

@@ -72,7 +72,7 @@ def keep(store: Store, days: int) -> None:
 
 def record(store: Store, version: int, keep_days: int) -> None:
     """Write down what the tables are now."""
-    store.insert("schema_versions", ("version", "keep_days", "applied"), [(version, keep_days, int(time.time()))])
+    store.insert("schema_versions", ("version", "keep_days", "applied"), ([version], [keep_days], [int(time.time())]))
 
 
 def _present(store: Store) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import msgspec
 
 from sinks import rows
 from sinks.rows import Events
+from sinks.store import Store
 from weir import envelopes
 from weir.events import Request, encoder
 
@@ -33,3 +34,13 @@ def envelope(records: Sequence[Any], host: str = "mx1", epoch: str = "e1") -> by
 
 def events(records: Sequence[Any], host: str = "mx1", epoch: str = "e1") -> Events:
     return rows.events(envelope(records, host, epoch), "full")
+
+
+def rows_of(*made: Events) -> list[rows.Row]:
+    """The events as rows, each in the order of EVENT."""
+    return [row for one in made for row in zip(*one.columns, strict=True)]
+
+
+def insert(store: Store, table: str, names: Sequence[str], made: Sequence[rows.Row], token: str = "") -> None:
+    """Insert rows, as one writes them by hand."""
+    store.insert(table, names, list(zip(*made, strict=True)), token)

@@ -18,7 +18,7 @@ from sinks.rows import SEQ
 from sinks.store import StoreError
 from tests.fleet.conftest import directory
 from tests.sinks.conftest import KEEP_DAYS
-from tests.sinks.made import NOON, event, events
+from tests.sinks.made import NOON, event, events, insert, rows_of
 from tests.sinks.test_rows import ODD
 from weir.settings import History
 
@@ -48,19 +48,20 @@ def store(history: History) -> Iterator[ClickHouse]:
 
 def test_rows_come_back_as_they_were(store: ClickHouse) -> None:
     texts = [ODD, "x" * 1_000_000, ""]
-    made = [events([event(seq, sender=text, clock_offset=0.5)]).rows[0] for seq, text in enumerate(texts)]
-    store.insert("events", rows.EVENT, made, "token")
+    made = [rows_of(events([event(seq, sender=text, clock_offset=0.5)]))[0] for seq, text in enumerate(texts)]
+    insert(store, "events", rows.EVENT, made, "token")
     found = store.query("SELECT seq, sender, toUInt32(minute), clock_offset FROM events FINAL ORDER BY seq")
     assert [list(row) for row in found] == [[seq, text, NOON - 60, 0.5] for seq, text in enumerate(texts)]
 
 
 def test_a_batch_over_midnight_is_completed_and_summed(store: ClickHouse) -> None:
     batch = [events([event(seq, time=MIDNIGHT + seq - 50) for seq in range(100)])]
-    later = [row for row in batch[0].rows if row[0] >= MIDNIGHT]
-    store.insert("events", rows.EVENT, later)
+    later = [row for row in rows_of(batch[0]) if row[0] >= MIDNIGHT]
+    insert(store, "events", rows.EVENT, later)
     answer = ask(store, Identity().divide(batch))
-    assert [row[SEQ] for row in answer.missing] == list(range(50))
-    store.insert("events", rows.EVENT, answer.missing)
+    missing = rows_of(*answer.missing)
+    assert [row[SEQ] for row in missing] == list(range(50))
+    insert(store, "events", rows.EVENT, missing)
     touched = rollups.nothing()
     rollups.touch(touched, batch, KEEP_DAYS, NOON)
     rollups.make(store, touched)

@@ -1,6 +1,7 @@
 """Each event once, whatever comes again."""
 
 import random
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,14 +9,14 @@ from hypothesis import strategies as st
 from sinks import rows
 from sinks.embedded import Embedded
 from sinks.identity import Identity, ask
-from sinks.rows import MINUTE, SEQ, Row
-from tests.sinks.made import event, events
+from sinks.rows import MINUTE, Events
+from tests.sinks.made import event, events, insert, rows_of
 
 MIDNIGHT = 1_790_035_200.0
 
 
-def seqs(found: list[Row]) -> list[int]:
-    return [row[SEQ] for row in found]
+def seqs(found: list[Events]) -> list[int]:
+    return [seq for one in found for seq in one.seqs]
 
 
 def test_an_epoch_that_was_not_seen_is_asked_about() -> None:
@@ -62,9 +63,9 @@ def test_a_dead_letter_sent_again_is_asked_about_and_does_not_take_us_back() -> 
 
 def test_the_history_says_what_is_missing_on_both_sides_of_midnight(store: Embedded) -> None:
     batch = [events([event(seq, time=MIDNIGHT + seq - 50) for seq in range(100)])]
-    whole = batch[0].rows
+    whole = rows_of(batch[0])
     stored = [row for row in whole if row[MINUTE] >= MIDNIGHT]  # the later partition alone
-    store.insert("events", rows.EVENT, stored)
+    insert(store, "events", rows.EVENT, stored)
     answer = ask(store, Identity().divide(batch))
     assert answer.greatest == {("mx1", "e1"): 99}
     assert seqs(answer.missing) == [seq for seq in range(100) if seq < 50]
@@ -72,27 +73,25 @@ def test_the_history_says_what_is_missing_on_both_sides_of_midnight(store: Embed
 
 def test_odd_names_of_hosts_are_found_again(store: Embedded) -> None:
     batch = [events([event(1)], host=f"m'x\\{number}") for number in range(450)]
-    store.insert("events", rows.EVENT, [batch[7].rows[0]])
-    assert len(ask(store, Identity().divide(batch)).missing) == 449
+    insert(store, "events", rows.EVENT, rows_of(batch[7]))
+    assert len(seqs(ask(store, Identity().divide(batch)).missing)) == 449
 
 
 @given(st.randoms(use_true_random=False), st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=12))
 def test_each_event_is_stored_once_whatever_comes_again(chosen: random.Random, steps: list[tuple[int, bool]]) -> None:
     """A model of the sink: it reads on, goes back any way, and loses its memory when it does not know."""
-    history: dict[tuple[str, str, int], int] = {}
+    history: Counter[int] = Counter()
     identity = Identity()
     position = 0
     for length, crash in steps:
         batch = [events([event(seq)]) for seq in range(position, position + length)]
         division = identity.divide(batch)
-        unsure = [row for found in division.unsure.values() for row in found]
-        greatest = {epoch: max((seq for _, _, seq in history), default=0) for epoch in division.unknown}
-        new = division.new + [row for row in unsure if ("mx1", "e1", row[SEQ]) not in history]
+        unsure = seqs([one for found in division.unsure.values() for one in found])
+        greatest = {epoch: max(history, default=0) for epoch in division.unknown}
+        new = seqs(division.new) + [seq for seq in unsure if seq not in history]
         if crash:  # a part of the insert was stored, nobody knows which
-            new = [row for row in new if chosen.random() < 0.5]
-        for row in new:
-            key = ("mx1", "e1", row[SEQ])
-            history[key] = history.get(key, 0) + 1
+            new = [seq for seq in new if chosen.random() < 0.5]
+        history.update(new)
         if crash:
             identity.forget()
             position = chosen.randint(0, position)
@@ -100,4 +99,4 @@ def test_each_event_is_stored_once_whatever_comes_again(chosen: random.Random, s
             identity.stored(batch, greatest)
             position += length
     assert all(count == 1 for count in history.values())
-    assert set(range(position)) <= {seq for _, _, seq in history}
+    assert set(range(position)) <= set(history)

@@ -15,13 +15,13 @@ from sinks.embedded import Embedded
 from sinks.query_server import QueryServer
 from sinks.reader import reader
 from sinks.store import StoreError
-from tests.sinks.made import event, events
+from tests.sinks.made import event, events, insert, rows_of
 from weir.settings import History
 
 
 @pytest.fixture
 def address(store: Embedded) -> Iterator[str]:
-    store.insert("events", rows.EVENT, events([event(1), event(2)]).rows)
+    insert(store, "events", rows.EVENT, rows_of(events([event(1), event(2)])))
     address = f"127.0.0.1:{free_port()}"
     server = QueryServer(address, store)
     yield address

@@ -10,14 +10,14 @@ from sinks.embedded import Embedded
 from sinks.rollups import Touched
 from sinks.rows import Events
 from tests.sinks.conftest import KEEP_DAYS
-from tests.sinks.made import NOON, event, events
+from tests.sinks.made import NOON, event, events, insert, rows_of
 
 DAY = 86400
 
 
 def store_and_sum(store: Embedded, *batches: list[Events]) -> None:
     for batch in batches:
-        store.insert("events", rows.EVENT, [row for one in batch for row in one.rows])
+        insert(store, "events", rows.EVENT, rows_of(*batch))
         touched = rollups.nothing()
         assert rollups.touch(touched, batch, KEEP_DAYS, NOON) == 0
         rollups.make(store, touched)

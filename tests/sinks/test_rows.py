@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sinks import rows
 from sinks.embedded import Embedded
-from tests.sinks.made import NOON, envelope, event
+from tests.sinks.made import NOON, envelope, event, insert, rows_of
 from weir.decisions import Decision, Evidence
 from weir.events import MAX_TEXT, Heartbeat, Request
 from weir.operators import Word
@@ -24,7 +24,7 @@ def named(row: rows.Row) -> dict[str, object]:
 def only(value: bytes, recipients: str = "full") -> dict[str, object]:
     found = rows.events(value, recipients)
     assert not found.bad
-    (row,) = found.rows
+    (row,) = rows_of(found)
     return named(row)
 
 
@@ -60,7 +60,7 @@ def test_of_a_recipient_the_domain_alone_is_kept_if_so_wished(recipient: str, ke
 
 def test_rows_are_in_the_order_of_their_seqs_each_once() -> None:
     found = rows.events(envelope([event(5), event(2), event(5), event(3)]), "full")
-    assert [row[rows.SEQ] for row in found.rows] == [2, 3, 5]
+    assert [row[rows.SEQ] for row in rows_of(found)] == [2, 3, 5]
 
 
 def test_an_unknown_kind_is_kept_whole() -> None:
@@ -74,8 +74,8 @@ def test_an_unknown_kind_is_kept_whole() -> None:
 def test_a_heartbeat_is_kept_whole_and_in_order() -> None:
     beat = Heartbeat(seq=2, time=NOON, version="1", host="mx1", spool_bytes=17)
     found = rows.events(envelope([event(1), beat, event(3)]), "full")
-    assert [row[rows.SEQ] for row in found.rows] == [1, 2, 3]
-    row = named(found.rows[1])
+    assert [row[rows.SEQ] for row in rows_of(found)] == [1, 2, 3]
+    row = named(rows_of(found)[1])
     assert row["kind"] == "heartbeat"
     assert msgspec.json.decode(str(row["details"]))["spool_bytes"] == 17
 
@@ -94,7 +94,7 @@ def test_a_heartbeat_is_kept_whole_and_in_order() -> None:
 )
 def test_a_line_that_is_no_event_is_told_and_the_others_are_kept(line: bytes) -> None:
     found = rows.events(envelope([event(1), line, event(3)]), "full")
-    assert [row[rows.SEQ] for row in found.rows] == [1, 3]
+    assert [row[rows.SEQ] for row in rows_of(found)] == [1, 3]
     assert found.bad == [line]
     assert found.error
 
@@ -108,10 +108,10 @@ def test_what_is_no_envelope_is_an_error(value: bytes) -> None:
 def test_every_odd_character_and_a_megabyte_come_back(store: Embedded) -> None:
     texts = [ODD, ODD[::-1] * 3, "x" * 1_000_000]
     made = [
-        rows.events(envelope([event(seq, sender=text, sasl_username=text[:50])]), "full").rows[0]
+        rows_of(rows.events(envelope([event(seq, sender=text, sasl_username=text[:50])]), "full"))[0]
         for seq, text in enumerate(texts)
     ]
-    store.insert("events", rows.EVENT, made)
+    insert(store, "events", rows.EVENT, made)
     found = store.query("SELECT seq, sender, sasl_username FROM events FINAL ORDER BY seq")
     assert [list(row) for row in found] == [[seq, text, text[:50]] for seq, text in enumerate(texts)]
 
@@ -145,8 +145,9 @@ def test_decisions_and_words_come_back(store: Embedded) -> None:
     decided = Decision(
         1, "0123456789ab", "sasl_username:alice@example.org", "burst", "521 no", evidence, NOON, NOON + 3600.5
     )
-    store.insert("decisions", rows.DECISION, [rows.decision(decided)])
-    store.insert(
+    insert(store, "decisions", rows.DECISION, [rows.decision(decided)])
+    insert(
+        store,
         "words",
         rows.WORD,
         [

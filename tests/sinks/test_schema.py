@@ -7,7 +7,7 @@ import pytest
 from sinks import rows, schema
 from sinks.embedded import Embedded
 from tests.sinks.conftest import KEEP_DAYS
-from tests.sinks.made import event, events
+from tests.sinks.made import event, events, insert, rows_of
 
 
 def test_applied_twice_it_changes_nothing(store: Embedded) -> None:
@@ -36,7 +36,7 @@ def test_a_newer_schema_is_not_touched(store: Embedded) -> None:
 
 def test_a_column_that_a_newer_release_added_is_filled_by_its_default(store: Embedded) -> None:
     store.run("ALTER TABLE events ADD COLUMN country LowCardinality(String) DEFAULT 'unknown'")
-    store.insert("events", rows.EVENT, events([event(1)]).rows)
+    insert(store, "events", rows.EVENT, rows_of(events([event(1)])))
     assert list(map(list, store.query("SELECT seq, country FROM events FINAL"))) == [[1, "unknown"]]
 
 
@@ -48,8 +48,8 @@ def test_each_column_that_we_write_is_in_the_schema(store: Embedded) -> None:
 
 def test_rows_beyond_their_days_go(store: Embedded) -> None:
     schema.migrate(store, 3)
-    old, new = events([event(1, time=1_600_000_000.0)]).rows, events([event(2, time=4_000_000_000.0)]).rows
-    store.insert("events", rows.EVENT, [*old, *new])
+    old, new = rows_of(events([event(1, time=1_600_000_000.0)])), rows_of(events([event(2, time=4_000_000_000.0)]))
+    insert(store, "events", rows.EVENT, [*old, *new])
     store.run("OPTIMIZE TABLE events FINAL")
     assert list(map(list, store.query("SELECT seq FROM events FINAL"))) == [[2]]
 
@@ -57,7 +57,7 @@ def test_rows_beyond_their_days_go(store: Embedded) -> None:
 def test_the_history_is_one_process_s(tmp_path: Path) -> None:
     with Embedded(tmp_path / "history", "weir") as first:
         schema.migrate(first, KEEP_DAYS)
-        first.insert("events", rows.EVENT, events([event(1)]).rows)
+        insert(first, "events", rows.EVENT, rows_of(events([event(1)])))
     with Embedded(tmp_path / "history", "weir") as second:
         schema.migrate(second, KEEP_DAYS)
         assert list(map(list, second.query("SELECT seq FROM events FINAL"))) == [[1]]

@@ -5,7 +5,7 @@ import pytest
 from sinks import forget, rollups, rows, timeline
 from sinks.embedded import Embedded
 from tests.sinks.conftest import KEEP_DAYS
-from tests.sinks.made import NOON, event, events
+from tests.sinks.made import NOON, event, events, insert, rows_of
 from weir import subjects
 from weir.decisions import Decision, Evidence
 from weir.operators import Word
@@ -24,15 +24,15 @@ def filled(store: Embedded) -> Embedded:
         events([event(3, time=NOON + 4, sasl_username="bob@example.org", recipient="Alice@Example.org")]),
         events([b'{"kind":"login","seq":9,"time":1790000099}']),
     ]
-    store.insert("events", rows.EVENT, [row for one in batch for row in one.rows])
+    insert(store, "events", rows.EVENT, rows_of(*batch))
     touched = rollups.nothing()
     rollups.touch(touched, batch, KEEP_DAYS, NOON)
     rollups.make(store, touched)
     for subject, beside in ((ALICE, CLIENT), (CLIENT, ALICE)):
         evidence = Evidence("messages", 61, 60, 60, NOON + 5, ["mx1"], [beside, "x"])
         decision = Decision(1, f"id{len(subject)}", subject, "burst", "521 no", evidence, NOON + 5, NOON + 3605)
-        store.insert("decisions", rows.DECISION, [rows.decision(decision)])
-    store.insert("words", rows.WORD, [rows.word(Word(1, "w", "release", ALICE, "eve", "new password"), NOON + 6)])
+        insert(store, "decisions", rows.DECISION, [rows.decision(decision)])
+    insert(store, "words", rows.WORD, [rows.word(Word(1, "w", "release", ALICE, "eve", "new password"), NOON + 6)])
     return store
 
 
@@ -96,6 +96,17 @@ def test_a_forgotten_address_is_found_nowhere_and_accounts_keep_their_sums(fille
     assert counts == {"events": 3, "minutes": 3, "client_hours": 1, "decisions": 1, "words": 0, "evidence": 1}
     assert _texts_with(filled, subjects.value(CLIENT)) == []
     assert timeline.sums(filled, ALICE, NOON) == before
+
+
+def test_an_attempt_that_failed_halfway_is_made_good(filled: Embedded) -> None:
+    before = timeline.sums(filled, ALICE, NOON)
+    copied = "* REPLACE ('forgotten 0' AS client, 'forgotten 0' AS client_address, '' AS client_name)"
+    filled.run(f"INSERT INTO events SELECT {copied} FROM (SELECT * FROM events FINAL WHERE client = '192.0.2.10')")
+    forget.forget(filled, CLIENT)
+    assert _texts_with(filled, "192.0.2.10") == []
+    assert timeline.sums(filled, ALICE, NOON) == before
+    ((number, distinct),) = filled.query("SELECT count(), uniqExact(host, epoch, seq) FROM events FINAL")
+    assert number == distinct
 
 
 def _texts_with(store: Embedded, part: str) -> list[str]:
