@@ -1,11 +1,10 @@
 """`weir sink`: the process around a sink.
 
 It ends with status 0 after SIGTERM or SIGINT, all that was stored committed; with 1 if the history cannot be used at
-all: another process has its directory, its schema is newer than we are.
+all: another process has its directory, its schema is newer than we are; with 2 if it refuses our login.
 """
 
 import gc
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,18 +12,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from sinks import metrics, schema
 from sinks.clickhouse import ClickHouse
 from sinks.sink import Sink
-from sinks.store import Store, StoreError
+from sinks.store import LOGIN_REFUSED, Store, StoreError
 from weir import logs, systemd
-from weir.cli.output import CommandError
+from weir.cli.output import NOT_DONE, USAGE, CommandError
 from weir.settings import History, Settings
-
-_NICE = 10
-"""An engine of our own yields to the agents and streams beside it: blocks are urgent, the history is not."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +30,9 @@ def run(settings: Settings) -> None:
     logs.configure()
     try:
         _run(settings)
-    except (StoreError, schema.SchemaError, OSError) as error:
+    except StoreError as error:
+        raise CommandError(str(error), USAGE if error.code in LOGIN_REFUSED else NOT_DONE) from None
+    except (schema.SchemaError, OSError) as error:
         raise CommandError(str(error)) from None
 
 
@@ -75,7 +73,6 @@ def opened(history: History) -> Iterator[Store]:
     from sinks.embedded import Embedded
     from sinks.query_server import QueryServer
 
-    os.nice(_NICE)
     with Embedded(history.path, history.database) as embedded:
         queries = QueryServer(history.listen, embedded)
         try:
@@ -84,8 +81,15 @@ def opened(history: History) -> Iterator[Store]:
             queries.stop()
 
 
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, StoreError) and error.code not in LOGIN_REFUSED
+
+
 def _migrated(store: Store, keep_days: int, stopping: threading.Event) -> bool:
-    """Bring the schema to our version as soon as the store answers; False if we are to stop before."""
+    """Bring the schema to our version as soon as the store answers; False if we are to stop before.
+
+    Raises SchemaError, and StoreError for a login that is refused: waiting mends neither.
+    """
 
     def failed(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -96,9 +100,8 @@ def _migrated(store: Store, keep_days: int, stopping: threading.Event) -> bool:
         stopping.wait(seconds)
 
     for attempt in Retrying(
-        retry=retry_if_exception_type(StoreError),
+        retry=retry_if_exception(_may_pass),
         wait=wait_exponential_jitter(initial=0.2, max=10),
-        stop=stop_when_event_set(stopping),
         sleep=sleep,
         before_sleep=failed,
         reraise=True,

@@ -12,6 +12,8 @@ Row = Sequence[Any]
 Column = Sequence[Any]
 """The values of one column, of all rows."""
 
+LOGIN_REFUSED = (192, 193, 194, 516)
+"""ClickHouse's codes for an unknown user, a wrong or a missing password, and for all of them."""
 TOO_MANY_PARTS = 252
 """ClickHouse asks for a pause: it cannot merge as fast as we insert."""
 

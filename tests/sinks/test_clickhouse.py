@@ -1,7 +1,10 @@
 """The history in a real server, over the wire: Debian's, or the one that WEIR_TEST_CLICKHOUSE names."""
 
+import os
 import random
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +13,13 @@ import pytest
 
 from fleet.clickhouse import ClickHouse as Server
 from fleet.clickhouse import Given, given_or_own
+from fleet.own import CHECKOUT
 from fleet.process import free_port
 from sinks import rollups, rows
 from sinks.clickhouse import ClickHouse
 from sinks.identity import Identity, ask
 from sinks.rows import SEQ
-from sinks.store import StoreError
+from sinks.store import LOGIN_REFUSED, StoreError
 from tests.fleet.conftest import directory
 from tests.sinks.conftest import KEEP_DAYS
 from tests.sinks.made import NOON, event, events, insert, rows_of
@@ -82,7 +86,7 @@ def test_a_wrong_password_and_a_server_that_is_away(history: History, monkeypatc
     monkeypatch.setenv("WEIR_CLICKHOUSE_PASSWORD", "no secret")
     with ClickHouse(history) as wrong, pytest.raises(StoreError) as raised:
         wrong.query("SELECT 1")
-    assert raised.value.code
+    assert raised.value.code in LOGIN_REFUSED
     assert "no secret" not in str(raised.value)
     with ClickHouse(History(server=f"127.0.0.1:{free_port()}")) as away, pytest.raises(StoreError) as refused:
         away.query("SELECT 1")
@@ -99,3 +103,20 @@ def test_a_server_that_does_not_answer_is_given_up(history: History) -> None:
         with ClickHouse(History(server=address)) as store, pytest.raises(StoreError):
             store.query("SELECT 1")
         assert time.monotonic() - start < 5
+
+
+def test_a_sink_whose_login_is_refused_ends_with_one_clear_line(history: History, tmp_path: Path) -> None:
+    config = tmp_path / "weir.toml"
+    config.write_text(f'[history]\nserver = "{history.server}"\ndatabase = "{history.database}"\nmetrics = ""\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "weir.cli", "--config", str(config), "sink"],
+        cwd=CHECKOUT,
+        env={**os.environ, "WEIR_CLICKHOUSE_PASSWORD": "no secret"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("weir: Code: ")
+    assert done.stderr.count("\n") == 1
