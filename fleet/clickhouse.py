@@ -162,4 +162,5 @@ def mapped(statement: str) -> str:
     statement = re.sub(r"DateTime64\(3, 'UTC'\)", "Int64", statement)
     statement = re.sub(r" CODEC\((?:[^()]|\([^()]*\))*\)", "", statement)
     statement = re.sub(r",\s*INDEX [^\n]*", "", statement)
+    statement = re.sub(r"\nSETTINGS [^\n]*", "", statement)
     return re.sub(r"^\s*--[^\n]*\n", "", statement, flags=re.MULTILINE)

@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 from sinks import metrics, schema
 from sinks.clickhouse import ClickHouse
 from sinks.sink import Sink
-from sinks.store import LOGIN_REFUSED, Store, StoreError
+from sinks.store import LOGIN_REFUSED, Store, StoreError, for_logs
 from weir import logs, systemd
 from weir.cli.output import NOT_DONE, USAGE, CommandError
 from weir.settings import History, Settings
@@ -59,6 +59,7 @@ def _now(sink: Sink) -> dict[str, float]:
     return {
         "lag": sink.lag,
         "uncommitted_events": sink.uncommitted,
+        "gaps": sink.source.gaps,
         "last_commit_timestamp_seconds": sink.last_commit,
     }
 
@@ -94,7 +95,7 @@ def _migrated(store: Store, keep_days: int, stopping: threading.Event) -> bool:
     def failed(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if state.attempt_number in (1, 5) or state.attempt_number % 20 == 0:
-            log.warning("waiting for the history", trouble=str(error))
+            log.warning("waiting for the history", trouble=for_logs(error) if error else "")
 
     def sleep(seconds: float) -> None:
         stopping.wait(seconds)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sinks import rows
 from sinks.rows import Events, Row
-from weir import dead_letters, decisions, operators, topics
+from weir import dead_letters, decisions, operators, subjects, topics
 from weir.decisions import decoder as decision_decoder
 from weir.operators import decoder as word_decoder
 
@@ -38,7 +38,7 @@ class Batch:
         self.words: list[Row] = []
         self.dead: list[DeadLetter] = []
         self.rows = 0
-        """Of all kinds together."""
+        """Of all kinds together, dead letters too."""
         self.next: dict[tuple[str, int], int] = {}
         """Topic and partition → the offset to go on from once all this is stored."""
         self._recipients = recipients
@@ -52,7 +52,7 @@ class Batch:
         """Take in a message; what cannot be understood becomes a dead letter."""
         try:
             self._add[message.topic](message)
-        except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors
+        except rows.UNREADABLE as error:
             self._bury(message, message.value, str(error))
         self.next[message.topic, message.partition] = message.offset + 1
 
@@ -72,11 +72,13 @@ class Batch:
         record = decision_decoder.decode(message.value)
         if record.version != decisions.VERSION:
             raise ValueError(f"expected a decision of version {decisions.VERSION}, got {record.version}")
+        _check_length(record.subject)
         self.decisions.append(rows.decision(record))
         self.rows += 1
 
     def _add_word(self, message: Message) -> None:
         group, subject = operators.split_key(message.key or b"")
+        _check_length(subject)
         if message.value is None:
             who = (message.headers.get("who") or b"").decode(errors="replace")
             if group == operators.STANDING:
@@ -86,6 +88,8 @@ class Batch:
         record = word_decoder.decode(message.value)
         if record.version != operators.VERSION:
             raise ValueError(f"expected a word of version {operators.VERSION}, got {record.version}")
+        if operators.key(record) != message.key:  # agents do not obey it
+            raise ValueError(f"expected a word that agrees with its key {message.key!r}")
         self.words.append(rows.word(record, message.time))
         self.rows += 1
 
@@ -93,3 +97,9 @@ class Batch:
         origin = message.topic, message.partition, message.offset
         letter = dead_letters.encode(origin, message.key, value, error, "sink")
         self.dead.append(DeadLetter(dead_letters.key(origin), letter))
+        self.rows += 1
+
+
+def _check_length(subject: str) -> None:
+    if len(subject) > subjects.MAX_LENGTH:
+        raise ValueError(f"expected a subject of at most {subjects.MAX_LENGTH} characters, got {len(subject)}")

@@ -21,12 +21,12 @@ PASSWORD = "WEIR_CLICKHOUSE_PASSWORD"  # noqa: S105 (name of an environment vari
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 60
 _ACCESS_DENIED = 497
-_INSERT = {"async_insert": 0, "insert_deduplication_token": ""}
-"""Settings of an insert, given if the server knows them: stored when it returns, and once for each token."""
+_INSERT = {"async_insert": 0, "insert_deduplication_token": "", "max_partitions_per_insert_block": 0}
+"""Settings of an insert, given if the server knows them: stored when it returns, once for each token, of any days."""
 
 
 class ClickHouse(Store):
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, answer_seconds: int = 0) -> None:
         host, _, port = history.server.rpartition(":")
         self._arguments: dict[str, Any] = {
             "host": host.strip("[]"),
@@ -36,7 +36,7 @@ class ClickHouse(Store):
             "password": os.environ.get(PASSWORD, ""),
             "secure": history.secure,
             "connect_timeout": _CONNECT_SECONDS,
-            "send_receive_timeout": _ANSWER_SECONDS,
+            "send_receive_timeout": answer_seconds or _ANSWER_SECONDS,
             "client_name": "weir",
         }
         if history.ca_location:

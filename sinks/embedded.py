@@ -3,6 +3,7 @@
 Invariants: one process at a time has the directory; a query of others can only read, and reads nothing but tables.
 """
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from chdb.session import Session
 
 from sinks.store import Column, Row, Store, StoreError, one_line
 
+_QUERY_SECONDS = 10
+"""Of others' queries: inserts wait for them."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -46,7 +49,10 @@ class Embedded(Store):
 
     def query(self, sql: str) -> list[Row]:
         answer = self._ask(sql, "JSONCompact")
-        return list(_decoder.decode(answer).data) if answer else []
+        try:
+            return list(_decoder.decode(answer).data) if answer else []
+        except msgspec.DecodeError as error:
+            raise StoreError(f"an answer that is none: {error}") from None
 
     def run(self, sql: str) -> None:
         self._ask(sql, "JSONCompact")
@@ -57,14 +63,14 @@ class Embedded(Store):
             [value / 1000 for value in column] if name in exact else column
             for name, column in zip(names, columns, strict=True)
         ]
-        sql = f"INSERT INTO {table} ({', '.join(names)}) SETTINGS async_insert=0"
+        sql = f"INSERT INTO {table} ({', '.join(names)}) SETTINGS async_insert=0, max_partitions_per_insert_block=0"
         with self._lock:
             try:
                 inserter = self._session.send_insert(sql, "JSONCompactEachRow")
                 inserter.append(_encoder.encode_lines(zip(*made, strict=True)))
                 inserter.finish()
             except Exception as error:
-                raise StoreError(one_line(str(error))) from None
+                raise _error(error) from None
 
     def read(self, sql: str, form: str) -> bytes:
         """The answer to a query of anybody's, in one of ClickHouse's output formats. Raises StoreError."""
@@ -72,7 +78,7 @@ class Embedded(Store):
         if ";" in query:  # the engine would go on to a second statement
             raise StoreError("expected one query, without ';' in it (in a text, write char(59))")
         # In brackets a query cannot choose its own output, which may be a file.
-        return self._ask(f"SELECT * FROM (\n{query}\n) SETTINGS readonly=1, max_execution_time=30", form)  # noqa: S608
+        return self._ask(f"SELECT * FROM (\n{query}\n) SETTINGS readonly=1, max_execution_time={_QUERY_SECONDS}", form)  # noqa: S608
 
     def close(self) -> None:
         with self._lock:
@@ -83,7 +89,9 @@ class Embedded(Store):
             try:
                 answer: bytes = self._session.query(sql, form).bytes()
             except Exception as error:
-                raise StoreError(one_line(str(error))) from None
+                # What the failed query has given so far would stand before the next answer (chdb 26.9).
+                self._session.query("SELECT 1", form)
+                raise _error(error) from None
             return answer
 
     def _in_milliseconds(self, table: str) -> frozenset[str]:
@@ -94,3 +102,10 @@ class Embedded(Store):
             )
             self._milliseconds[table] = frozenset(name for (name,) in found)
         return self._milliseconds[table]
+
+
+def _error(error: Exception) -> StoreError:
+    """chdb's errors have ClickHouse's number in their text only."""
+    text = str(error)
+    number = re.search(r"Code: (\d+)", text)
+    return StoreError(one_line(text), int(number[1]) if number else 0)

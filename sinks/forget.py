@@ -1,19 +1,24 @@
-"""A person is taken out of the history: all about an account goes; an address is replaced by a name that tells nothing.
+"""A person is taken out of the history: all about an account goes; an address gets a name that tells nothing.
 
-Invariants: other subjects' events, sums and decisions keep their numbers (but for sums of minutes whose events are gone
-already: those of an address go with it); what is forgotten is found nowhere in the
-history, but for what people wrote as a reason about somebody else.
+Invariants: other subjects' events and decisions stay, and their sums as far as events are left (older ones of an
+address go with it); what is forgotten is found nowhere in the history, but for what people wrote as a reason about
+somebody else. An attempt that failed is made good by the next one, though sums beside an account may still count it.
 """
 
 import secrets
+import time
+
+import msgspec
 
 from sinks import rollups
 from sinks.rollups import Touched
-from sinks.store import Store, quoted
+from sinks.store import Store, in_parts, quoted
 from weir import subjects
 
 _FORGOTTEN = "forgotten"
 _IS_FORGOTTEN = f"startsWith(client, '{_FORGOTTEN} ')"
+_SUMMED_AGAIN = 2 * 86400
+"""Seconds: of minutes before that no event comes any more that would make them anew."""
 _DONE = "SETTINGS mutations_sync = 2"
 """Return when it is done, on all replicas."""
 
@@ -27,13 +32,29 @@ def forget(store: Store, subject: str) -> dict[str, int]:
         counts[table] = _delete(store, table, told)
     kept = f"beside = arrayFilter(x -> x != {quoted(subject)}, beside)"
     counts["evidence"] = _update(store, "decisions", kept, beside)
+    literal = quoted(msgspec.json.encode(subjects.value(subject)).decode())
+    counts["details"] = _update(store, "events", "details = ''", f"positionCaseInsensitive(details, {literal}) > 0")
     return counts
 
 
 def _forget_account(store: Store, subject: str) -> dict[str, int]:
+    """Sums of its hosts and clients have more events than are left, and a smaller sum would lose: they go too."""
     name = quoted(subjects.value(subject))
-    tables = ("events", "minutes", "account_hours", "days")
-    counts = {table: _delete(store, table, f"sasl_username = {name}") for table in tables}
+    own = f"sasl_username = {name}"
+    clients = [client for (client,) in store.query(f"SELECT DISTINCT client FROM minutes FINAL WHERE {own}")]  # noqa: S608
+    minutes = store.query(
+        f"SELECT DISTINCT toUInt32(minute), host FROM minutes FINAL WHERE {own} AND "  # noqa: S608
+        f"minute >= toDateTime({int(time.time()) - _SUMMED_AGAIN}, 'UTC')"
+    )
+    counts = {table: _delete(store, table, own) for table in ("events", "minutes", "account_hours", "days")}
+    for host in sorted({host for _, host in minutes}):
+        some = ", ".join(str(minute) for minute, at in minutes if at == host)
+        _delete(store, "host_minutes", f"host = {quoted(host)} AND toUInt32(minute) IN ({some})")
+    hours: set[tuple[int, str]] = set()
+    for part in in_parts(clients):
+        hours |= _pairs(store, "toStartOfHour(minute)", "client", "minutes", f"client IN ({part})")
+        _delete(store, "client_hours", f"client IN ({part})")
+    rollups.make(store, Touched({(int(minute), host) for minute, host in minutes}, set(), hours))
     counts["addresses"] = sum(
         _update(store, "events", f"{column} = ''", f"lower({column}) = {name}") for column in ("sender", "recipient")
     )
@@ -48,24 +69,33 @@ def _forget_client(store: Store, subject: str) -> dict[str, int]:
     _delete(store, "events", f"{_IS_FORGOTTEN} AND {halfway}")  # of an attempt that failed
     renamed = f"* REPLACE ({new} AS client, {new} AS client_address, '' AS client_name, '' AS helo_name)"
     store.run(f"INSERT INTO events SELECT {renamed} FROM (SELECT * FROM events FINAL WHERE {old})")  # noqa: S608
-    touched = store.query(f"SELECT DISTINCT toUInt32(minute), host FROM events FINAL WHERE {_IS_FORGOTTEN}")  # noqa: S608
-    counts = {"events": _delete(store, "events", old)}
-    rollups.make(store, Touched({(int(minute), host) for minute, host in touched}, set(), set()))
-    return counts | {table: _delete(store, table, old) for table in ("minutes", "client_hours")}
+    counts = {table: _delete(store, table, old) for table in ("events", "minutes", "client_hours")}
+    # As many events as before make the same version: of two such rows the later one stays.
+    minutes = _pairs(store, "minute", "host", "events", _IS_FORGOTTEN)
+    hours = _pairs(store, "toStartOfHour(minute)", "sasl_username", "events", _IS_FORGOTTEN)
+    rollups.make(store, Touched(minutes, hours, set()))
+    return counts
+
+
+def _pairs(store: Store, start: str, name: str, table: str, which: str) -> set[tuple[int, str]]:
+    rows = store.query(f"SELECT DISTINCT toUInt32({start}), {name} FROM {table} FINAL WHERE {which}")  # noqa: S608
+    return {(int(begin), text) for begin, text in rows}
 
 
 def _delete(store: Store, table: str, which: str) -> int:
     count = _count(store, table, which)
-    store.run(f"ALTER TABLE {table} DELETE WHERE {which} {_DONE}")
+    if count:
+        store.run(f"ALTER TABLE {table} DELETE WHERE {which} {_DONE}")
     return count
 
 
 def _update(store: Store, table: str, change: str, which: str) -> int:
     count = _count(store, table, which)
-    store.run(f"ALTER TABLE {table} UPDATE {change} WHERE {which} {_DONE}")
+    if count:
+        store.run(f"ALTER TABLE {table} UPDATE {change} WHERE {which} {_DONE}")
     return count
 
 
 def _count(store: Store, table: str, which: str) -> int:
-    ((count,),) = store.query(f"SELECT count() FROM {table} FINAL WHERE {which}")  # noqa: S608 (texts in quotes)
+    ((count,),) = store.query(f"SELECT count() FROM {table} WHERE {which}")  # noqa: S608 (texts in quotes)
     return int(count)

@@ -60,7 +60,8 @@ class Identity:
             epoch, seqs = events.epoch, events.seqs
             last = reached.get(epoch, self._last.get(epoch))
             if last is None or events.again:
-                places = [place for place, seq in enumerate(seqs) if (epoch, seq) not in asked]
+                fresh = {seq for one in new if one.epoch == epoch for seq in one.seqs} if events.again else set()
+                places = [place for place, seq in enumerate(seqs) if (epoch, seq) not in asked and seq not in fresh]
                 if last is None:
                     unknown.add(epoch)
             else:

@@ -22,6 +22,7 @@ _ABOUT = {
 
 _ABOUT_NOW = {
     "lag": "Messages not read yet",
+    "gaps": "Messages that Kafka deleted before they were read, since the start",
     "uncommitted_events": "Events taken in since the last commit, to be read again after a crash",
     "last_commit_timestamp_seconds": "Time of the last commit",
 }

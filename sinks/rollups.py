@@ -13,10 +13,8 @@ from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from sinks.rows import CLIENT, MINUTE, SASL_USERNAME, Events
-from sinks.store import Store, quoted
+from sinks.store import Store, in_parts
 
-_TEXT_BYTES = 100_000
-"""Of names in one statement: its text has a bound, 256 KiB by ClickHouse's default."""
 _HOUR, _DAY = 3600, 86400
 _SPARE_DAYS = 2
 """A minute is made anew only so long before its events go."""
@@ -42,15 +40,15 @@ def nothing() -> Touched:
 def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float) -> int:
     """Add what the batch touches, repeats too: an earlier sink may have died before its roll-ups.
 
-    Returns how many events are too old for it.
+    Returns how many events are too old for it, or more than a day ahead of us.
     """
-    oldest = now - (keep_days - _SPARE_DAYS) * _DAY
+    oldest, newest = now - (keep_days - _SPARE_DAYS) * _DAY, now + _DAY
     late = 0
     for events in batch:
         minutes = events.columns[MINUTE]
         accounts, clients = events.columns[SASL_USERNAME], events.columns[CLIENT]
-        if min(minutes) < oldest:
-            places = [place for place, minute in enumerate(minutes) if minute >= oldest]
+        if min(minutes) < oldest or max(minutes) > newest:
+            places = [place for place, minute in enumerate(minutes) if oldest <= minute <= newest]
             late += len(events) - len(places)
             minutes, accounts, clients = (
                 [column[place] for place in places] for column in (minutes, accounts, clients)
@@ -79,23 +77,14 @@ def make(store: Store, touched: Touched) -> None:
 
 
 def _by_start(touched: Set[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Each start with names as a list of literals, no longer than a statement may hold; no name is left out."""
+    """Each start with its names as lists of literals; no name is left out."""
     names: defaultdict[int, list[str]] = defaultdict(list)
     for start, name in touched:
         if name:
             names[start].append(name)
     for start in sorted(names):
-        part: list[str] = []
-        size = 0
-        for name in sorted(names[start]):
-            literal = quoted(name)
-            part.append(literal)
-            size += len(literal.encode()) + 2
-            if size > _TEXT_BYTES:
-                yield start, ", ".join(part)
-                part, size = [], 0
-        if part:
-            yield start, ", ".join(part)
+        for part in in_parts(names[start]):
+            yield start, part
 
 
 def _minutes(hour: int, minutes: str, hosts: str) -> str:

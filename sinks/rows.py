@@ -15,7 +15,7 @@ import msgspec
 from weir import envelopes, subjects
 from weir.decisions import Decision
 from weir.envelopes import Head
-from weir.events import Event, Number, Request, Time, is_accepted
+from weir.events import Event, Number, Offset, Request, Time, is_accepted
 from weir.events import decoder as event_decoder
 from weir.operators import EVERYTHING, Word
 
@@ -40,13 +40,17 @@ _MOST = 2**32 - 1
 _KNOWN = frozenset(kind.__struct_config__.tag for kind in (Request,))
 
 
+UNREADABLE = (ValueError, RecursionError)
+"""What decoding raises: msgspec's and Unicode's errors are ValueErrors, and JSON may be nested too deep."""
+
+
 class Other(msgspec.Struct, gc=False):
     """What every event has: all that we know of a kind without columns of its own."""
 
     seq: Number
     time: Time
     kind: str
-    clock_offset: float = 0.0
+    clock_offset: Offset = 0.0
 
 
 _other_decoder = msgspec.json.Decoder(Other)
@@ -88,7 +92,7 @@ def events(value: bytes, recipients: str) -> Events:
     """Read an envelope; `recipients` is `full` or `domain`. Raises msgspec.DecodeError if it is none."""
     try:
         head, records = envelopes.decode(value, event_decoder)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return _line_by_line(value, recipients)
     requests = [record for record in records if isinstance(record, Request)]
     if len(requests) == len(records):
@@ -108,7 +112,7 @@ def _line_by_line(value: bytes, recipients: str) -> Events:
             other = _other_decoder.decode(line)
             record = event_decoder.decode(line) if other.kind in _KNOWN else other
             rows.append(_row(head, record, line, recipients))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             bad.append(line)
             why = why or str(error)
     found = _of_rows(head, rows)
@@ -139,8 +143,9 @@ def _requests(head: Head, requests: list[Request], recipients: str) -> list[list
     """The columns of requests of one envelope."""
     count = len(requests)
     own = {name: list(map(attribute, requests)) for name, attribute in _ATTRIBUTES.items()}
-    offsets = zip(own["time"], own["clock_offset"], strict=True)
-    times = [_time(time - offset) for time, offset in offsets]
+    times = [round((time - offset) * 1000) for time, offset in zip(own["time"], own["clock_offset"], strict=True)]
+    if times and not (min(times) >= 0 and max(times) <= _MOST * 1000):
+        times = [_time(time / 1000) for time in times]
     if recipients != "full":
         own["recipient"] = [_kept(recipient, recipients) for recipient in own["recipient"]]
     own |= {
@@ -224,7 +229,7 @@ def ended(subject: str, time: float, who: str, offset: int) -> Row:
     """The end of an operator's standing word (of a pause, the subject is `*`): a record without a value."""
     said = _time(time)
     verb = "resume" if subject == EVERYTHING else "end"
-    return (_day(said), said, subject, verb, f"offset {offset}", who, "", 0, "")
+    return (_day(said), said, subject, verb, f"{offset}@{said}", who, "", 0, "")
 
 
 def _kept(recipient: str, recipients: str) -> str:

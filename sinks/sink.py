@@ -14,6 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import msgspec
 import structlog
 from confluent_kafka import KafkaException
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_never, wait_exponential_jitter
@@ -23,7 +24,7 @@ from sinks.batch import Batch, DeadLetter
 from sinks.identity import Identity, ask
 from sinks.metrics import Counts
 from sinks.source import Source
-from sinks.store import TOO_MANY_PARTS, Store, StoreError, quoted
+from sinks.store import TOO_MANY_PARTS, Store, StoreError, for_logs, in_parts
 from weir.settings import Settings
 
 SETTLE_SECONDS = 5.0, 60.0
@@ -46,7 +47,7 @@ class Sink:
         self.counts = Counts()
         self.last_commit = 0.0
         self.lag = 0
-        """Messages not read yet, as of the last commit."""
+        """Messages not read yet."""
         self.uncommitted = 0
         """Events taken in since then: so many are read again after a crash."""
         self._keep_days = settings.history.keep_days
@@ -60,25 +61,36 @@ class Sink:
     def run(self) -> None:
         """Until `stopping`; then all that was stored is committed."""
         while not self._stopping():
-            batch = self.source.collect(self._stopping)
             try:
-                if self._generation != self.source.generation:
-                    self._begin_anew()  # the batch begins at committed offsets
-                if batch.rows or batch.dead:
-                    self._until_stored(partial(self._insert, batch))
-                    self._taken(batch)
-                if time.monotonic() >= (self._settle_at if batch.next else self._earliest):
-                    self._until_stored(self._settle)
+                self._step()
             except OvertakenError:
                 self._begin_anew()
             except KafkaException as error:
                 log.warning("not committed, read again", trouble=error.args[0].str())
-                self.source.restart()
-                self._begin_anew()
+                self._restart()
+
+    def _step(self) -> None:
+        batch = self.source.collect(self._stopping)
+        if self._generation != self.source.generation:
+            self._begin_anew()  # the batch begins at committed offsets
+        if batch.next:
+            self._until_stored(partial(self._insert, batch))
+            self._taken(batch)
+        self.lag = self.source.lag()
+        if time.monotonic() >= (self._settle_at if batch.next else self._earliest):
+            self._until_stored(self._settle)
+
+    def _restart(self) -> None:
+        try:
+            self.source.restart()
+        except KafkaException as error:
+            log.warning("Kafka", trouble=error.args[0].str())
+        self._begin_anew()
 
     def close(self) -> None:
         """Commit what is stored, and leave the group."""
         self._before_revoke()
+        self.source.generation += 1  # leaving revokes, too: one attempt is enough
         self.source.close()
 
     def _begin_anew(self) -> None:
@@ -115,8 +127,8 @@ class Sink:
         self._next.update(batch.next)
 
     def _put(self, table: str, names: tuple[str, ...], columns: Sequence[Sequence[Any]]) -> None:
-        # The same rows in another attempt make the same token.
-        token = hashlib.sha256(repr([(len(column), column[0], column[-1]) for column in columns]).encode()).hexdigest()
+        # The same rows in another attempt make the same token: four columns tell each row of any table.
+        token = hashlib.sha256(msgspec.msgpack.encode(columns[:4])).hexdigest()
         start = time.monotonic()
         self._store.insert(table, names, columns, token)
         self.counts.batches += 1
@@ -126,14 +138,12 @@ class Sink:
         self, table: str, columns: tuple[str, ...], records: list[rows.Row], identity: tuple[str, ...]
     ) -> None:
         """Insert what the table does not hold: of records so few the history itself is always asked."""
-        if not records:
-            return
         places = [columns.index(column) for column in identity]
         wanted = {tuple(record[place] for place in places): record for record in records}
-        subjects = ", ".join({quoted(record[places[0]]) for record in records})
-        sql = f"SELECT {', '.join(identity)} FROM {table} WHERE subject IN ({subjects})"  # noqa: S608 (in quotes)
-        for present in self._store.query(sql):
-            wanted.pop(tuple(present), None)
+        for subjects in in_parts({record[places[0]] for record in records}):
+            sql = f"SELECT {', '.join(identity)} FROM {table} WHERE subject IN ({subjects})"  # noqa: S608 (in quotes)
+            for present in self._store.query(sql):
+                wanted.pop(tuple(present), None)
         if wanted:
             self._put(table, columns, list(zip(*wanted.values(), strict=True)))
 
@@ -143,8 +153,8 @@ class Sink:
         self.source.bury(self._dead)
         self.source.commit(self._next)
         self.counts.dead += len(self._dead)
-        self.last_commit = time.time()
-        self.lag = self.source.lag()
+        if self._next:
+            self.last_commit = time.time()
         self._touched, self._dead, self._next, self.uncommitted = rollups.nothing(), [], {}, 0
         least, most = SETTLE_SECONDS
         now = time.monotonic()
@@ -159,7 +169,7 @@ class Sink:
         try:
             self._settle()
         except (StoreError, KafkaException) as error:
-            log.warning("given up uncommitted, read again", trouble=str(error))
+            log.warning("given up uncommitted, read again", trouble=for_logs(error))
 
     def _until_stored(self, attempt: Callable[[], None]) -> None:
         """Try until the store has taken it. Raises OvertakenError, and KafkaException."""
@@ -175,16 +185,17 @@ class Sink:
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         self._identity.forget()
+        self.lag = self.source.lag()
         self.counts.store_errors += 1
         busy = isinstance(error, StoreError) and error.code == TOO_MANY_PARTS
         if state.attempt_number in (1, 5) or state.attempt_number % 20 == 0:
             log.warning(
                 "the history asks for a pause" if busy else "not stored, tried again",
-                trouble=str(error),
+                trouble=for_logs(error) if error else "",
                 attempts=state.attempt_number,
             )
 
     def _wait(self, seconds: float) -> None:
-        self.source.wait(seconds)
+        self.source.wait(seconds, self._stopping)
         if self._generation != self.source.generation or self._stopping():
             raise OvertakenError

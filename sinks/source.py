@@ -22,7 +22,9 @@ BATCH_SECONDS = 1.0
 _STEP = 0.2
 """Seconds until a signal is heard."""
 _AT_ONCE = 500
+_FLUSH_SECONDS = 30.0
 _TELL_SECONDS = 30.0
+"""Between two log lines about Kafka's errors."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,10 @@ class Source:
         self._recipients = settings.history.recipients
         self._before_revoke = before_revoke
         self._told = -_TELL_SECONDS
+        self.gaps = 0
+        """Messages of weir.events that were deleted before we read them."""
+        self._expected: dict[int, int] = {}
+        """Partition of weir.events → the offset that comes next."""
         self._producer = Producer(kafka.client(settings.kafka) | {"enable.idempotence": True, "linger.ms": 5})
         self._consumer = Consumer(
             kafka.client(settings.kafka)
@@ -72,13 +78,13 @@ class Source:
                 self._take(message, batch)
         return batch
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, stopping: Callable[[], bool]) -> None:
         """Let time pass without reading; the assignment may change meanwhile."""
         generation = self.generation
         held = self._consumer.assignment()
         self._consumer.pause(held)
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while not stopping() and (left := end - time.monotonic()) > 0:
             message = self._consumer.poll(min(left, _STEP))
             if generation != self.generation or (message is not None and message.error() is None):
                 self.restart()
@@ -89,16 +95,26 @@ class Source:
         """Write dead letters; returns when the broker has them. Raises KafkaException."""
         failed: list[KafkaError] = []
         for letter in letters:
-            self._producer.produce(
-                topics.DEAD,
-                letter.value,
-                letter.key,
-                on_delivery=lambda error, _message: failed.append(error) if error else None,
-            )
-        if self._producer.flush(_TELL_SECONDS):
-            raise KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT))
+            self._produce(letter, failed)
+        if self._producer.flush(_FLUSH_SECONDS):
+            failed.append(KafkaError(KafkaError._MSG_TIMED_OUT))
         if failed:
+            self._producer.purge()  # they come again with their messages
             raise KafkaException(failed[0])
+
+    def _produce(self, letter: DeadLetter, failed: list[KafkaError]) -> None:
+        def delivered(error: KafkaError | None, _message: KafkaMessage) -> None:
+            if error is not None:
+                failed.append(error)
+
+        for _ in range(2):
+            try:
+                self._producer.produce(topics.DEAD, letter.value, letter.key, on_delivery=delivered)
+            except BufferError:  # the client's queue is full
+                self._producer.flush(_FLUSH_SECONDS)
+            else:
+                return
+        failed.append(KafkaError(KafkaError._QUEUE_FULL))
 
     def commit(self, offsets: dict[tuple[str, int], int]) -> None:
         """Commit, at once; raises KafkaException, for a group that went on without us too."""
@@ -107,12 +123,13 @@ class Source:
             self._consumer.commit(offsets=places, asynchronous=False)
 
     def restart(self) -> None:
-        """Read again from the committed offsets: what was read since is void."""
+        """Read again from the committed offsets: what was read since is void. Raises KafkaException."""
         self.generation += 1
         held = self._consumer.assignment()
         if held:
             self._consumer.unassign()
             self._consumer.assign([TopicPartition(place.topic, place.partition) for place in held])
+            self._consumer.resume(held)  # a pause outlives an assignment
 
     def lag(self) -> int:
         """Messages that we know of and have not read."""
@@ -133,10 +150,21 @@ class Source:
             self._tell(error)
             return
         topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        self._look_for_gap(topic, partition, offset)
         headers: dict[str, Any] = dict(message.headers() or [])
         batch.add(
             Message(topic, partition, offset, message.key(), message.value(), message.timestamp()[1] / 1000, headers)
         )
+
+    def _look_for_gap(self, topic: str, partition: int, offset: int) -> None:
+        """Events that Kafka deleted before we came to them; only of events are the offsets without holes."""
+        expected = self._expected.get(partition)
+        if topic != topics.EVENTS:
+            return
+        if expected is not None and offset > expected:
+            self.gaps += offset - expected
+            log.error("messages were deleted before they were read", partition=partition, messages=offset - expected)
+        self._expected[partition] = offset + 1
 
     def _tell(self, error: KafkaError) -> None:
         now = time.monotonic()
@@ -144,8 +172,15 @@ class Source:
             self._told = now
             log.warning("Kafka", trouble=error.str())
 
-    def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.generation += 1
+        self._expected = {}
+        try:
+            events = [place for place in partitions if place.topic == topics.EVENTS]
+            committed = consumer.committed(events, timeout=_FLUSH_SECONDS) if events else []
+            self._expected = {place.partition: place.offset for place in committed if place.offset >= 0}
+        except KafkaException as error:
+            self._tell(error.args[0])
         log.info("assigned", partitions=len(partitions))
 
     def _revoked(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:

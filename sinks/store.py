@@ -4,7 +4,8 @@ Invariants: both take the same SQL, written for ClickHouse 23 and later; whateve
 one an insert may have happened, in part or whole. Not for several threads at once.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -12,6 +13,8 @@ Row = Sequence[Any]
 Column = Sequence[Any]
 """The values of one column, of all rows."""
 
+_PART_BYTES = 100_000
+"""Of names in one statement: its text has a bound, 256 KiB by ClickHouse's default."""
 LOGIN_REFUSED = (192, 193, 194, 516)
 """ClickHouse's codes for an unknown user, a wrong or a missing password, and for all of them."""
 TOO_MANY_PARTS = 252
@@ -53,6 +56,33 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def in_parts(names: Iterable[str]) -> Iterator[str]:
+    """Names as lists of literals, each short enough for a statement; a name is at most some hundred characters long.
+
+    >>> list(in_parts(["b", "a"]))
+    ["'a', 'b'"]
+    """
+    part: list[str] = []
+    size = 0
+    for literal in map(quoted, sorted(names)):
+        part.append(literal)
+        size += len(literal.encode()) + 2
+        if size > _PART_BYTES:
+            yield ", ".join(part)
+            part, size = [], 0
+    if part:
+        yield ", ".join(part)
+
+
 def one_line(text: str, length: int = 300) -> str:
     """A message of ClickHouse without its stack trace and line breaks."""
     return " ".join(text.partition("Stack trace:")[0].split())[:length]
+
+
+def for_logs(error: BaseException) -> str:
+    """What went wrong without the literals of our SQL, which ClickHouse quotes: they are names of accounts.
+
+    >>> for_logs(StoreError("Code: 62. Syntax error: failed at 'alice@example.org'"))
+    "Code: 62. Syntax error: failed at '…'"
+    """
+    return re.sub(r"'(?:[^'\\]|\\.)*('|$)", "'…'", str(error))

@@ -64,12 +64,12 @@ def entries(
             f"WHERE minute >= {_moment(int(since) // 60 * 60)} AND time >= {_exact(since)} "
             f"AND {_is(subject)} {_at(host)} {wanted} ORDER BY time DESC, host, epoch, seq DESC {limit}"
         )
-        found += [_entry(milliseconds, kind, host, _EVENT, rest) for milliseconds, kind, host, *rest in rows]
+        found += [_entry(milliseconds, kind, host, _EVENT, rest) for milliseconds, kind, host, *rest in rows[::-1]]
     if kind in ("", DECISION) and not host:
         found += _told(history, "decisions", subject, since, limit, DECISION, "since", _DECISION)
     if kind in ("", WORD) and not host:
         found += _told(history, "words", subject, since, limit, WORD, "time", _WORD)
-    found.sort(key=lambda entry: entry.time)
+    found.sort(key=lambda entry: entry.time)  # stable: what came within a millisecond stays in its order
     return found[-most:] if most is not None else found
 
 

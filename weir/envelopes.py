@@ -7,7 +7,7 @@ Invariants: all records of one event for one partition stand in one envelope; an
 """
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -19,8 +19,8 @@ MAX_BYTES = 256 * 1024
 
 class Head(msgspec.Struct, gc=False):
     version: int
-    host: str
-    epoch: str
+    host: Annotated[str, msgspec.Meta(max_length=255)]
+    epoch: Annotated[str, msgspec.Meta(max_length=64)]
     """Random id: seqs of different epochs have nothing to do with each other."""
 
 

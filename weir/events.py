@@ -16,6 +16,7 @@ MAX_TEXT = 512
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Time = Annotated[float, msgspec.Meta(ge=0, lt=2**32)]
+Offset = Annotated[float, msgspec.Meta(ge=-(2**32), le=2**32)]
 
 
 class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=True, gc=False, kw_only=True):
@@ -28,7 +29,7 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     seq: Number
     time: Time
     """Unix time by the agent's own clock, seconds."""
-    clock_offset: float = 0.0
+    clock_offset: Offset = 0.0
     """Seconds that the agent's clock was ahead of the broker's."""
     protocol_state: str
     action: str = "DUNNO"
@@ -37,7 +38,7 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     """Id of the decision or of the operator's word behind the action."""
     cut: bool = False
     """A text was longer than is kept."""
-    sasl_username: str = ""
+    sasl_username: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
     """Canonical: lower case, with realm."""
     sasl_method: str = ""
     sender: str = ""
@@ -65,7 +66,7 @@ class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults
 
     seq: Number
     time: Time
-    clock_offset: float = 0.0
+    clock_offset: Offset = 0.0
     version: str
     """Weir's version on that host."""
     host: str

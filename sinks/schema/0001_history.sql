@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS events (
     INDEX client client TYPE bloom_filter(0.01) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMMDD(minute)
-ORDER BY (toStartOfHour(minute), sasl_username, client, time, host, epoch, seq);
+ORDER BY (toStartOfHour(minute), sasl_username, client, time, host, epoch, seq)
+SETTINGS non_replicated_deduplication_window = 100;
 
 CREATE TABLE IF NOT EXISTS decisions (
     day Date,
@@ -79,7 +80,7 @@ CREATE TABLE IF NOT EXISTS words (
     action String
 ) ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (subject, time, word);
+ORDER BY (subject, time, word, id);
 
 CREATE TABLE IF NOT EXISTS minutes (
     minute DateTime('UTC') CODEC(Delta, ZSTD),

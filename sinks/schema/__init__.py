@@ -7,7 +7,7 @@ writing while a newer one is started; a schema newer than we know is not touched
 import time
 from importlib import resources
 
-from sinks.store import Store, StoreError
+from sinks.store import Store
 
 RECORD = """
 CREATE TABLE IF NOT EXISTS schema_versions (
@@ -82,6 +82,3 @@ def _present(store: Store) -> tuple[int, int]:
         return 0, 0
     version, days = rows[0]
     return int(version), int(days)
-
-
-__all__ = ["RECORD", "SchemaError", "StoreError", "keep", "migrate", "record", "statements"]

@@ -190,6 +190,15 @@ class Sinks(AbstractContextManager["Sinks"]):
                 )
             }
             assert minutes == _expected(stream, lambda key, event: (_minute(event), *_who(event), key[0]))
+            for table, names, key_of in SUMS:
+                sums = {
+                    tuple(key): Sums(*numbers)
+                    for *key, events, messages, recipients, refused in history.query(
+                        f"SELECT {names}, events, messages, recipients, refused FROM {table} FINAL"
+                    )
+                    for numbers in [(events, messages, recipients, refused)]
+                }
+                assert sums == _expected(stream, key_of), table
             days = {
                 (day, account): Sums(*sums)
                 for day, account, *sums in history.query(
@@ -199,6 +208,13 @@ class Sinks(AbstractContextManager["Sinks"]):
             assert days == _expected(stream, lambda _, event: (_day(event), event.sasl_username))
             kept = {tuple(row) for row in history.query("SELECT id, change FROM decisions FINAL")}
             assert kept == set(stream.decisions)
+
+
+SUMS: tuple[tuple[str, str, Any], ...] = (
+    ("host_minutes", "toUInt32(minute), host", lambda key, event: (_minute(event), key[0])),
+    ("account_hours", "toUInt32(hour), sasl_username", lambda _, event: (_hour(event), event.sasl_username)),
+    ("client_hours", "toUInt32(hour), client", lambda _, event: (_hour(event), event.client_address)),
+)
 
 
 def _expected(stream: Stream, key_of: Any) -> dict[Any, Sums]:
@@ -212,6 +228,10 @@ def _expected(stream: Stream, key_of: Any) -> dict[Any, Sums]:
 
 def _minute(event: Request) -> int:
     return int(event.time) // 60 * 60
+
+
+def _hour(event: Request) -> int:
+    return int(event.time) // 3600 * 3600
 
 
 def _day(event: Request) -> str:

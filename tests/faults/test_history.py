@@ -82,7 +82,7 @@ def test_the_sink_is_killed_between_inserts_and_commits(sinks: Sinks, stream: St
         stored = sink.metrics().get("weir_sink_events_total", 0.0)
         wait_until(lambda: sink.metrics().get("weir_sink_events_total", 0.0) > stored, 30, "an insert")  # noqa: B023
         stream.write(3000)
-        time.sleep(chosen.random() * 2)  # any moment: before an insert, after it, among the roll-ups
+        time.sleep(chosen.random() * 8)  # any moment: before an insert, after it, among the roll-ups, after a commit
         kill(sink)
     stream.begin_epoch()
     stream.write(2000)
@@ -141,8 +141,10 @@ def test_clickhouse_is_stopped_killed_and_started(
         time.sleep(chosen.random() * 2)
         stop()
         stream.write(3000)
-        errors = sink.metrics()["weir_sink_store_errors_total"]
-        wait_until(lambda: sink.metrics()["weir_sink_store_errors_total"] > errors, 30, "a refusal")  # noqa: B023
+        errors = sink.metrics().get("weir_sink_store_errors_total", 0.0)
+        wait_until(lambda: sink.metrics().get("weir_sink_store_errors_total", 0.0) > errors, 30, "a refusal")  # noqa: B023
+        if stop == clickhouse.kill:
+            server_sinks.add()  # the group changes while the first waits
         clickhouse.start()
     server_sinks.assert_exact(stream)
     assert sink.restarts == 0

@@ -70,6 +70,17 @@ def test_nothing_but_reading_tables(address: str, store: Embedded, tmp_path: Pat
     assert list(map(list, store.query("SELECT count() FROM events FINAL"))) == [[2]]
 
 
+def test_what_a_failed_query_gave_is_not_in_the_next_answer(address: str, store: Embedded) -> None:
+    for _ in range(3):
+        with pytest.raises(StoreError, match="Code: 395"):
+            store.query("SELECT throwIf(number = 3) FROM numbers(5)")
+        assert list(map(list, store.query("SELECT 7"))) == [[7]]
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            get(f"http://{address}/", b"SELECT throwIf(number = 3) FROM numbers(5)")
+        raised.value.close()
+        assert get(f"http://{address}/", b"SELECT 7") == "7\n"
+
+
 def test_a_query_without_its_length_or_of_too_great_a_length_is_refused(address: str) -> None:
     request = urllib.request.Request(f"http://{address}/", b"SELECT 1", {"Content-Length": "99999999999"})
     with pytest.raises(urllib.error.HTTPError) as raised:

@@ -1,5 +1,7 @@
 """The history of one subject, and its end."""
 
+import time
+
 import pytest
 
 from sinks import forget, rollups, rows, timeline
@@ -22,7 +24,7 @@ def filled(store: Embedded) -> Embedded:
         events([event(1, time=NOON + 1.5), event(2, time=NOON + 2, client_address="2001:db8::7")]),
         events([event(1, time=NOON + 3, recipient="carol@example.net")], host="mx2"),
         events([event(3, time=NOON + 4, sasl_username="bob@example.org", recipient="Alice@Example.org")]),
-        events([b'{"kind":"login","seq":9,"time":1790000099}']),
+        events([b'{"kind":"login","seq":9,"time":1790000099,"sasl_username":"alice@example.org"}']),
     ]
     insert(store, "events", rows.EVENT, rows_of(*batch))
     touched = rollups.nothing()
@@ -82,6 +84,7 @@ def test_a_forgotten_account_is_found_nowhere(filled: Embedded) -> None:
         "decisions": 1,
         "words": 1,
         "evidence": 1,
+        "details": 1,
     }
     assert _texts_with(filled, "alice") == []
     bob = timeline.entries(filled, "sasl_username:bob@example.org", NOON)
@@ -90,10 +93,36 @@ def test_a_forgotten_account_is_found_nowhere(filled: Embedded) -> None:
     assert not any(forget.forget(filled, ALICE).values())
 
 
+def test_what_others_do_in_the_same_hour_is_counted_after_that(store: Embedded) -> None:
+    """Sums with more events win: those that the forgotten account was part of must not."""
+    now = time.time() // 3600 * 3600
+    many = [events([event(seq, time=now) for seq in range(1, 101)])]
+    few = [events([event(seq, time=now, sasl_username="bob@example.org") for seq in range(201, 231)])]
+    for batch, forgotten in ((many, True), (few, False)):
+        insert(store, "events", rows.EVENT, rows_of(*batch))
+        touched = rollups.nothing()
+        rollups.touch(touched, batch, KEEP_DAYS, now)
+        rollups.make(store, touched)
+        if forgotten:
+            forget.forget(store, ALICE)
+    for table in ("minutes", "host_minutes", "client_hours", "account_hours", "days"):
+        assert [list(row) for row in store.query(f"SELECT events, messages FROM {table} FINAL")] == [[30, 30]], table
+    ((accounts,),) = store.query("SELECT uniqExactMerge(accounts) FROM client_hours FINAL")
+    assert accounts == 1
+
+
 def test_a_forgotten_address_is_found_nowhere_and_accounts_keep_their_sums(filled: Embedded) -> None:
     before = timeline.sums(filled, ALICE, NOON)
     counts = forget.forget(filled, CLIENT)
-    assert counts == {"events": 3, "minutes": 3, "client_hours": 1, "decisions": 1, "words": 0, "evidence": 1}
+    assert counts == {
+        "events": 3,
+        "minutes": 3,
+        "client_hours": 1,
+        "decisions": 1,
+        "words": 0,
+        "evidence": 1,
+        "details": 0,
+    }
     assert _texts_with(filled, subjects.value(CLIENT)) == []
     assert timeline.sums(filled, ALICE, NOON) == before
 
@@ -105,6 +134,7 @@ def test_an_attempt_that_failed_halfway_is_made_good(filled: Embedded) -> None:
     forget.forget(filled, CLIENT)
     assert _texts_with(filled, "192.0.2.10") == []
     assert timeline.sums(filled, ALICE, NOON) == before
+    assert list(map(list, filled.query("SELECT sum(events) FROM host_minutes FINAL"))) == [[4]]
     ((number, distinct),) = filled.query("SELECT count(), uniqExact(host, epoch, seq) FROM events FINAL")
     assert number == distinct
 

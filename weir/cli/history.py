@@ -116,7 +116,7 @@ def _row(entry: Any, now: float) -> tuple[str, ...]:
         )
     if entry.kind == "word":
         until = f", until {_until(facts, now)}" if facts.get("until") else ""
-        return when, "", facts["word"], facts.get("who", ""), "", facts.get("reason", "") + until
+        return when, "", facts.get("word", ""), facts.get("who", ""), "", facts.get("reason", "") + until
     what = facts.get("protocol_state", entry.kind)
     who = " ".join(filter(None, (facts.get("sasl_username"), facts.get("client_address"))))
     ways = f"{facts.get('sender', '')} → {facts.get('recipient', '')}" if "protocol_state" in facts else ""
@@ -124,19 +124,21 @@ def _row(entry: Any, now: float) -> tuple[str, ...]:
 
 
 def _until(facts: dict[str, Any], now: float) -> str:
-    return output.at(facts["until"], now)
+    return output.at(facts.get("until", 0.0), now)
 
 
 def _store(settings: Settings) -> Any:
     """The history to write to. A history without a server is its sink's alone."""
     history = settings.history
     if history.server:
-        return installed("sinks.clickhouse", "sinks").ClickHouse(history)
+        return installed("sinks.clickhouse", "sinks").ClickHouse(history, answer_seconds=3600)
     embedded = installed("sinks.embedded", "embedded")
     try:
         return embedded.Embedded(history.path, history.database)
     except installed("sinks.store", "sinks").StoreError as error:
-        raise CommandError(f"{error}: a sink has it; stop the sink, and start it again after this", REFUSED) from None
+        raise CommandError(
+            f"{error} (if a sink has it: stop the sink, and start it again after this)", REFUSED
+        ) from None
 
 
 @contextmanager
