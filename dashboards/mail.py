@@ -30,7 +30,8 @@ def behind() -> Panel:
     return stat(
         "History is behind",
         "Age of the newest minute in the history. Up to two minutes are as they should be; more, and all panels "
-        "show old figures: look at `weir status` and at the sink. Blocks do not depend on the history.",
+        "show old figures: look at the sink, its log (`journalctl -u weir-sink`) and its metric `weir_sink_lag`. "
+        "Blocks do not depend on the history.",
         f"""
         SELECT if(count() = 0, NULL, dateDiff('second', max(minute), $__toTime)) AS behind
         FROM host_minutes FINAL

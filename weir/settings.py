@@ -96,7 +96,7 @@ class Grafana(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """native (ports 9000, or 9440 with TLS) or http (8123, or 8443)."""
     clickhouse_secure: bool = False
     """TLS to ClickHouse."""
-    clickhouse_user: str = "grafana"
+    clickhouse_user: str = "weir_reader"
     """A user that can only read: whoever edits dashboards can send any query."""
 
 

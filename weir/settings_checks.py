@@ -28,17 +28,27 @@ from weir.settings import (
 
 Check = Callable[[Any], str]
 
-GRAFANA_TOKEN = "WEIR_GRAFANA_TOKEN"  # noqa: S105 (names of environment variables)
+CLICKHOUSE_PASSWORD = "WEIR_CLICKHOUSE_PASSWORD"  # noqa: S105 (names of environment variables)
+GRAFANA_TOKEN = "WEIR_GRAFANA_TOKEN"  # noqa: S105
 GRAFANA_CLICKHOUSE_PASSWORD = "WEIR_GRAFANA_CLICKHOUSE_PASSWORD"  # noqa: S105
 
 SECRETS = {
-    "ssl_key_pass": SSL_KEY_PASSWORD,
-    "clickhouse_pass": GRAFANA_CLICKHOUSE_PASSWORD,
-    "token": GRAFANA_TOKEN,
-    "passw": SASL_PASSWORD,
-    "secret": SASL_PASSWORD,
+    "kafka": {
+        "ssl_key_pass": SSL_KEY_PASSWORD,
+        "clickhouse_pass": GRAFANA_CLICKHOUSE_PASSWORD,
+        "token": GRAFANA_TOKEN,
+        "passw": SASL_PASSWORD,
+        "secret": SASL_PASSWORD,
+    },
+    "history": {"passw": CLICKHOUSE_PASSWORD, "secret": CLICKHOUSE_PASSWORD},
+    "grafana": {
+        "token": GRAFANA_TOKEN,
+        "passw": GRAFANA_CLICKHOUSE_PASSWORD,
+        "secret": GRAFANA_CLICKHOUSE_PASSWORD,
+    },
 }
-"""Part of a key that somebody may try → the environment variable instead; the first that fits counts."""
+"""Table → part of a key that somebody may try there → the environment variable instead; the first that fits counts.
+Elsewhere it is as in `kafka`."""
 
 MAX_BLOCK_SECONDS = 30 * 86400
 MAX_TEXT = 200

@@ -159,7 +159,7 @@ def _expected(kind: Any, check: Check, value: object) -> str:
 def _unknown(keys: Keys, siblings: list[str]) -> str:
     text = f"unknown key {dotted(keys)}"
     name = keys[-1]
-    for word, variable in SECRETS.items():
+    for word, variable in SECRETS.get(keys[0], SECRETS["kafka"]).items():
         if word in name:
             return f"{text}: a password does not belong in a file, set the environment variable {variable}"
     if near := difflib.get_close_matches(name, siblings, 1):

@@ -91,7 +91,7 @@ def test_the_data_source_has_our_settings_and_no_password(tmp_path: Path, monkey
                     "port": 8443,
                     "protocol": "http",
                     "secure": True,
-                    "username": "grafana",
+                    "username": "weir_reader",
                     "defaultDatabase": "weir",
                 },
                 "secureJsonData": {"password": "$WEIR_GRAFANA_CLICKHOUSE_PASSWORD"},

@@ -14,8 +14,8 @@ from rich.console import Console
 from dashboards import fleet, query
 from fleet.demo import history
 from fleet.demo.__main__ import Demo, running_fleet, the_decision
-from fleet.demo.traffic import VICTIM, Traffic
-from fleet.process import run_directory
+from fleet.demo.traffic import VICTIM, Ledger, Traffic
+from fleet.process import run_directory, wait_until
 from fleet.reading import read_events
 from weir import operators, subjects
 from weir.events import Request, is_accepted
@@ -56,13 +56,13 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
-    """Some seconds of mail on three Postfix hosts, a stolen login, its block, and its release."""
+    """Usual mail on three Postfix hosts, a stolen login, its block, and its release."""
     console = Console(file=io.StringIO())
     with run_directory() as directory, running_fleet(console, directory) as demo:
         start = int(time.time())
         traffic = Traffic(demo.hosts, seed=2)
         with traffic.usual_mail(1.0, newsletter_pause=0.2):
-            time.sleep(5)
+            wait_until(lambda: _is_lively(traffic.ledger), 60, "the usual mail")
             traffic.attack()
         decision = the_decision(demo)
         demo.weir("release", VICTIM, "--reason", "password changed")
@@ -152,6 +152,12 @@ def test_the_hosts_and_the_age(made: Made) -> None:
     assert [row["host"] for row in made.panels["host"]] == ["mx1", "mx2", "mx3"]
     (row,) = made.panels["History is behind"]
     assert 60 <= row["behind"] <= 180
+
+
+def _is_lively(ledger: Ledger) -> bool:
+    """More accounts than a panel shows, with enough messages to tell them apart."""
+    accepted = [sent.account for sent in list(ledger.entries) if sent.answer.accepted]
+    return len(accepted) >= 100 and len(set(accepted)) >= 25
 
 
 def _rows(demo: Demo, sql: str) -> list[dict[str, Any]]:

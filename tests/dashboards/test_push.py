@@ -121,7 +121,7 @@ def test_other_settings_update_the_data_source_and_keep_what_others_added(grafan
         "port": 9440,
         "protocol": "native",
         "secure": True,
-        "username": "grafana",
+        "username": "weir_reader",
         "defaultDatabase": "weir",
         "queryTimeout": "30",
     }
@@ -156,7 +156,8 @@ class TestErrors:
         monkeypatch.delitem(sys.modules, publish.__name__)
         monkeypatch.setitem(sys.modules, "grafana_api.grafana_api", None)
         ran = Push(tmp_path, grafana.url)
-        assert (ran.code, ran.err) == (1, "weir: grafana_api is not installed: pip install 'weir[dashboards]'\n")
+        expected = "weir: grafana_api is not installed: install Weir with its extra 'dashboards'\n"
+        assert (ran.code, ran.err) == (1, expected)
 
     def test_a_wrong_token(self, grafana: Grafana, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WEIR_GRAFANA_TOKEN", "wrong")

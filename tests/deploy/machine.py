@@ -119,10 +119,13 @@ class Machine:
 
 
 def possible() -> bool:
-    """We may make namespaces and mount file systems, and systemd is here: not so in most containers."""
-    command = ["unshare", *_NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/tmp"]
+    """We may make namespaces and mount file systems, control groups (version 2) and systemd are here: not so in most
+    containers."""
+    mounts = "mount -t tmpfs tmpfs /tmp && mount -t cgroup2 cgroup2 /tmp"
+    command = ["unshare", *_NAMESPACES, "bash", "-c", mounts]
     allowed = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    return allowed and Path("/lib/systemd/systemd").exists()
+    ours = " cgroup2 " in Path("/proc/self/mounts").read_text()
+    return allowed and ours and Path("/lib/systemd/systemd").exists()
 
 
 def _own_control_group() -> Path:

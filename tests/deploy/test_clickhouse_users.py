@@ -1,4 +1,4 @@
-"""deploy/clickhouse/weir.xml: the sink writes, the reader only reads, and within its limits.
+"""deploy/clickhouse/weir.xml: the sink writes, the reader only reads, and within its limits. And server.xml: by TLS.
 
 The rights are tried in the modern engine (chdb), which has one session and no logins: there the role is its only user.
 Logins are tried on the server that Debian has, which is too old for `grants`, `constraints` and `async_insert`.
@@ -20,9 +20,14 @@ from clickhouse_driver.errors import ServerException
 
 from fleet.clickhouse import ClickHouse
 from fleet.own import CHECKOUT
+from fleet.process import free_port
 from sinks import schema
+from sinks.clickhouse import ClickHouse as Store
+from sinks.store import StoreError
+from weir.settings import History
 
 DEPLOYED = CHECKOUT / "deploy/clickhouse/weir.xml"
+SERVER = CHECKOUT / "deploy/clickhouse/server.xml"
 SINK, READER = ("weir_sink", "secret-of-sink"), ("weir_reader", "secret-of-reader")
 SECRETS = {
     f"CLICKHOUSE_{role}_PASSWORD_SHA256": hashlib.sha256(password.encode()).hexdigest()
@@ -171,3 +176,30 @@ def test_both_log_in_with_their_passwords(directory: Path, monkeypatch: pytest.M
                 execute(READER, statement)
         with pytest.raises(ServerException, match="password"):
             execute((READER[0], "wrong"), "SELECT 1")
+
+
+@pytest.mark.fleet
+def test_the_server_is_reached_by_tls_and_known_by_its_certificate(directory: Path) -> None:
+    place, port = directory / "tls", free_port()
+    (place / "config.d").mkdir(parents=True)
+    for name in ("server", "other"):
+        files = ["-keyout", f"{place}/{name}.key", "-out", f"{place}/{name}.crt"]
+        subject = ["-subj", "/CN=clickhouse", "-addext", "subjectAltName=IP:127.0.0.1"]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:3072", "-nodes", *subject, *files],
+            capture_output=True,
+            check=True,
+        )
+    text = SERVER.read_text().replace("/etc/clickhouse-server", str(place)).replace("9440<", f"{port}<")
+    text = text.replace("<listen_host>::", "<listen_host>127.0.0.1").replace("clickhouse>", "yandex>")
+    (place / "config.d/server.xml").write_text(text)
+    with ClickHouse(place):
+
+        def known_by(certificate: str) -> History:
+            address = f"127.0.0.1:{port}"
+            return History(server=address, database="default", secure=True, ca_location=str(place / certificate))
+
+        with Store(known_by("server.crt")) as store:
+            assert store.query("SELECT 1") == [(1,)]
+        with Store(known_by("other.crt")) as store, pytest.raises(StoreError, match="certificate"):
+            store.query("SELECT 1")

@@ -1,10 +1,14 @@
-"""deploy/compose.yaml is sound for docker-compose, and agrees with the files beside it."""
+"""deploy/compose.yaml is sound for docker-compose, and agrees with the files beside it.
+
+docker-compose is Debian 12's, 1.29: the form in which it prints what it read is held to here.
+"""
 
 import os
 import re
 import subprocess
 import tomllib
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,15 +25,16 @@ SETTINGS = {"streams": "weir.toml", "sink": "weir-sink.toml", "topics": "weir-to
 
 
 def config(secrets: list[str]) -> subprocess.CompletedProcess[str]:
-    """`docker-compose config` with these variables set, each to its own name."""
+    """`docker-compose config` with these variables set, each to its own name, and none from an .env that is there."""
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return subprocess.run(
-        ["docker-compose", "-f", COMPOSE, "config"],
-        env=environment | {name: name for name in secrets},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with NamedTemporaryFile() as nothing:
+        return subprocess.run(
+            ["docker-compose", "--env-file", nothing.name, "-f", COMPOSE, "config"],
+            env=environment | {name: name for name in secrets},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +151,10 @@ def test_the_image_has_every_package_and_is_not_root() -> None:
         name = package.removesuffix("*")
         assert f"COPY {name} {name}\n" in dockerfile
     assert re.findall(r"^USER (.*)$", dockerfile, re.M) == ["weir"]
+
+
+def test_the_image_has_a_pinned_base_of_the_python_that_we_need() -> None:
+    (base,) = re.findall(r"^FROM (.*)$", (DEPLOY / "Dockerfile").read_text(), re.M)
+    with (CHECKOUT / "pyproject.toml").open("rb") as file:
+        least = tomllib.load(file)["project"]["requires-python"].removeprefix(">=")
+    assert re.fullmatch(rf"python:{re.escape(least)}\.\d+-slim-bookworm", base)

@@ -23,10 +23,11 @@ PACKAGE_PLACE = "/run/weir-agent.deb"
 
 
 @pytest.fixture(scope="module")
-def package() -> Path:
-    done = subprocess.run([CHECKOUT / "deploy/debian/build"], capture_output=True, text=True, check=False)
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    command = [CHECKOUT / "deploy/debian/build", tmp_path_factory.mktemp("package")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return CHECKOUT / done.stdout.strip()
+    return Path(done.stdout.strip())
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +181,7 @@ def test_mended_settings_are_all_it_needs_to_start(machine: Machine) -> None:
 
 
 @pytest.mark.fleet
-def test_removal_keeps_settings_and_spool_and_purge_leaves_nothing(machine: Machine) -> None:
+def test_removal_keeps_settings_and_spool_and_purge_leaves_the_user_only(machine: Machine) -> None:
     ask(machine)
     machine.run("dpkg --remove weir-agent")
     assert not machine.path(SOCKET).exists()
@@ -191,7 +192,7 @@ def test_removal_keeps_settings_and_spool_and_purge_leaves_nothing(machine: Mach
     for place in ("/etc/weir", "/var/lib/weir", "/usr/bin/weir", "/usr/share/doc/weir-agent"):
         assert not machine.path(place).exists()
     assert machine.run("find /etc/systemd /var/lib/systemd -name '*weir*'") == ""
-    assert machine.run("getent passwd weir; getent group weir", check=False) == ""
+    assert machine.run("getent passwd weir")
 
 
 @pytest.mark.fleet
@@ -200,4 +201,3 @@ def test_purge_leaves_the_history_of_a_sink_alone(machine: Machine) -> None:
     history.mkdir(parents=True)
     machine.run("dpkg --purge weir-agent")
     assert history.exists()
-    assert machine.run("getent passwd weir")

@@ -31,6 +31,7 @@ from fleet.policy_client import PolicyClient, new_instance
 from fleet.process import free_port, wait_until
 from weir import kafka as our_clients
 from weir import settings, topics
+from weir.cli.output import REFUSED
 
 pytestmark = pytest.mark.fleet
 
@@ -207,6 +208,29 @@ def test_a_burst_is_blocked_and_operators_are_heard(deployed: Deployed, director
         assert agent.metrics()["weir_agent_ship_errors_total"] == 0.0
 
 
+def test_an_operator_says_all_words(deployed: Deployed) -> None:
+    said = [
+        ("allow", "news@example.org", "--for", "1h", "--reason", "newsletter"),
+        ("pause", "--reason", "mail merge"),
+        ("resume",),
+        ("dead", "list"),
+    ]
+    for words in said:
+        deployed.weir("operator", *words)
+
+
+def test_a_dead_letter_is_seen_by_the_operator_and_replayed_by_the_administrator(
+    deployed: Deployed, directory: Path
+) -> None:
+    with Sink("s2", directory / "s2", deployed.bootstrap, deployed.settings("sink"), env=secret("sink")):
+        assert _may_write(deployed, "agent", topics.EVENTS.removeprefix("weir."))  # what nobody understands
+        wait_until(lambda: _dead(deployed), 30, "the dead letter", 0.2)
+    identity = _dead(deployed)[0]
+    refused = deployed.run("operator", "dead", "replay", identity)
+    assert refused.returncode == REFUSED, refused.stderr
+    deployed.weir("admin", "dead", "replay", identity)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_topics(deployed: Deployed, role: str) -> None:
     assert {topic for topic in ALL if _may_write(deployed, role, topic)} == WRITES[role]
@@ -245,6 +269,32 @@ def test_the_script_may_be_run_again(deployed: Deployed) -> None:
     assert _acls(deployed) == before
 
 
+def test_an_authority_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+    """A second run makes more certificates of the same authority; without its key it says so, and changes nothing."""
+    for host in ("kafka1.example.org", "kafka2.example.org"):
+        assert _create_certificates(tmp_path, host).returncode == 0
+    signed = ["openssl", "verify", "-CAfile", *map(str, [tmp_path / "ca.pem", *tmp_path.glob("kafka*.pem")])]
+    assert subprocess.check_output(signed, text=True).count(": OK") == 2
+    (tmp_path / "ca.key").unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    refused = _create_certificates(tmp_path, "kafka3.example.org")
+    assert refused.returncode == 1
+    assert "but not its ca.key" in refused.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_openssl_says_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ca.key").write_text("no key")
+    done = _create_certificates(tmp_path, "kafka1.example.org")
+    assert done.returncode != 0
+    assert "ca.pem" in done.stderr
+
+
+def _create_certificates(directory: Path, host: str) -> subprocess.CompletedProcess[str]:
+    command = [str(DEPLOY / "create-certificates"), str(directory), host]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def _acls(deployed: Deployed) -> set[str]:
     admin = AdminClient({**deployed.client("admin")})
     return {str(rule) for rule in admin.describe_acls(RULES).result(10)}
@@ -254,6 +304,11 @@ def _is_well(deployed: Deployed) -> bool:
     """What `weir status` says, as an operator: its exit code tells of problems."""
     told = deployed.run("operator", "status", "--json")
     return bool(json.loads(told.stdout)["problems"] == [])
+
+
+def _dead(deployed: Deployed) -> list[str]:
+    """The ids of dead letters, as an operator."""
+    return [letter["id"] for letter in json.loads(deployed.weir("operator", "dead", "list", "--json"))]
 
 
 def _is_written(sink: Sink) -> bool:

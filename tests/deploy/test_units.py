@@ -1,13 +1,16 @@
 """systemd's units: what systemd itself says of them, and that they fit the settings' defaults."""
 
 import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from agents import listeners
-from fleet.own import CHECKOUT
+from fleet.own import CHECKOUT, toml
+from fleet.policy_client import PolicyClient, new_instance
+from fleet.process import Process, free_port
 from weir.settings import Settings
 
 UNITS = CHECKOUT / "deploy/systemd"
@@ -60,6 +63,23 @@ def test_sockets_are_those_of_the_settings() -> None:
     assert unit["ListenStream"] == [place.removeprefix("unix:") for place in DEFAULTS.agent.listen]
     assert unit["SocketMode"] == [DEFAULTS.agent.socket_mode]
     assert unit["Backlog"] == [str(listeners.BACKLOG)]
+
+
+@pytest.mark.fleet
+def test_the_agent_answers_on_sockets_that_it_did_not_open(directory: Path) -> None:
+    """systemd holds them and starts the agent with the first request; Kafka is away."""
+    unix, tcp = directory / "policy.sock", ("127.0.0.1", free_port())
+    config = directory / "weir.toml"
+    own = {"listen": [f"unix:{directory}/own.sock"], "spool": f"{directory}/spool", "metrics": ""}
+    config.write_text(toml({"kafka": {"bootstrap_servers": f"127.0.0.1:{free_port()}"}, "agent": own}))
+    listens = [f"--listen={unix}", f"--listen={tcp[0]}:{tcp[1]}"]
+    agent = [sys.executable, "-m", "weir.cli", "--config", str(config), "agent"]
+    with Process("agent", ["systemd-socket-activate", *listens, *agent], directory / "log", cwd=CHECKOUT) as process:
+        process.wait_ready(lambda: f"Listening on {tcp[0]}:{tcp[1]}" in process.log_path.read_text(), 10)
+        for place in (unix, tcp):
+            with PolicyClient(place, timeout=20) as client:
+                assert client.at_recipient("alice@example.org", "192.0.2.10", new_instance()) == "DUNNO"
+        assert not (directory / "own.sock").exists()
 
 
 def test_state_directories_are_those_of_the_settings() -> None:

@@ -186,7 +186,7 @@ class TestProcesses:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "faust", None)
         ran = Ran("streams")
-        assert (ran.code, ran.err) == (1, "weir: faust is not installed: pip install 'weir[streams]'\n")
+        assert (ran.code, ran.err) == (1, "weir: faust is not installed: install Weir with its extra 'streams'\n")
 
 
 class TestDurations:

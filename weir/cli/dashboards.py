@@ -58,4 +58,4 @@ def _part(name: str) -> ModuleType:
         package = str(error.name).partition(".")[0]
         if package in ("dashboards", "weir"):
             raise  # ours: a fault, not something to install
-        raise CommandError(f"{package} is not installed: pip install 'weir[dashboards]'") from None
+        raise CommandError(f"{package} is not installed: install Weir with its extra 'dashboards'") from None

@@ -52,4 +52,4 @@ def installed(module: str, extra: str) -> ModuleType:
         package = str(error.name).partition(".")[0]
         if package == "weir" or package == module.partition(".")[0]:
             raise  # ours: a fault, not something to install
-        raise CommandError(f"{package} is not installed: pip install 'weir[{extra}]'") from None
+        raise CommandError(f"{package} is not installed: install Weir with its extra '{extra}'") from None
