@@ -14,10 +14,10 @@ from clickhouse_driver.errors import Error, ServerException
 
 from sinks.store import Column, Row, Store, StoreError, one_line
 from weir.settings import History
+from weir.settings_checks import CLICKHOUSE_PASSWORD
 
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # what it tells comes to us as an exception too
 
-PASSWORD = "WEIR_CLICKHOUSE_PASSWORD"  # noqa: S105 (name of an environment variable)
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 60
 _ACCESS_DENIED = 497
@@ -33,7 +33,7 @@ class ClickHouse(Store):
             "port": int(port),
             "database": history.database,
             "user": history.user,
-            "password": os.environ.get(PASSWORD, ""),
+            "password": os.environ.get(CLICKHOUSE_PASSWORD, ""),
             "secure": history.secure,
             "connect_timeout": _CONNECT_SECONDS,
             "send_receive_timeout": answer_seconds or _ANSWER_SECONDS,
