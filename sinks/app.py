@@ -31,7 +31,9 @@ def run(settings: Settings) -> None:
     try:
         _run(settings)
     except StoreError as error:
-        raise CommandError(str(error), USAGE if error.code in LOGIN_REFUSED else NOT_DONE) from None
+        if error.code in LOGIN_REFUSED:
+            raise CommandError(f"the history refuses our login: {error}", USAGE) from None
+        raise CommandError(str(error), NOT_DONE) from None
     except (schema.SchemaError, OSError) as error:
         raise CommandError(str(error)) from None
 

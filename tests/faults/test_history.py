@@ -10,7 +10,7 @@ import pytest
 
 from fleet.clickhouse import KEEP_DAYS, ClickHouse, Given, given_or_own
 from fleet.kafka import Kafka
-from fleet.own import Table
+from fleet.own import Sink, Table
 from fleet.process import wait_until
 from fleet.reading import read_topic
 from tests.faults.history import Sinks, Stream
@@ -135,16 +135,22 @@ def test_kafka_is_stopped_and_started(sinks: Sinks, stream: Stream, kafka: Kafka
 def test_clickhouse_is_stopped_killed_and_started(
     server_sinks: Sinks, clickhouse: ClickHouse, stream: Stream, chosen: random.Random
 ) -> None:
-    sink = server_sinks.add()
+    sink, other = server_sinks.add(), server_sinks.add()
     for stop in (clickhouse.stop, clickhouse.kill):
         stream.write(3000)
         time.sleep(chosen.random() * 2)
         stop()
         stream.write(3000)
-        errors = sink.metrics().get("weir_sink_store_errors_total", 0.0)
-        wait_until(lambda: sink.metrics().get("weir_sink_store_errors_total", 0.0) > errors, 30, "a refusal")  # noqa: B023
-        if stop == clickhouse.kill:
-            server_sinks.add()  # the group changes while the first waits
+        errors = _errors(sink)
+        wait_until(lambda: _errors(sink) > errors, 30, "a refusal")  # noqa: B023
+        if stop == clickhouse.kill:  # the group changes while the sink waits
+            assigned = len(sink.logged("assigned"))
+            kill(other)
+            wait_until(lambda: len(sink.logged("assigned")) > assigned, 30, "the other's share")  # noqa: B023
         clickhouse.start()
     server_sinks.assert_exact(stream)
     assert sink.restarts == 0
+
+
+def _errors(sink: Sink) -> float:
+    return sink.metrics().get("weir_sink_store_errors_total", 0.0)

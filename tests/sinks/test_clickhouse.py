@@ -118,5 +118,6 @@ def test_a_sink_whose_login_is_refused_ends_with_one_clear_line(history: History
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("weir: Code: ")
+    assert done.stderr.startswith("weir: the history refuses our login: ")
+    assert "no secret" not in done.stderr
     assert done.stderr.count("\n") == 1
