@@ -28,33 +28,37 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises CommandError for what prevents its start."""
     logs.configure()
-    try:
-        _run(settings)
-    except StoreError as error:
-        if error.code in LOGIN_REFUSED:
-            raise CommandError(f"the history refuses our login: {error}", USAGE) from None
-        raise CommandError(str(error), NOT_DONE) from None
-    except (schema.SchemaError, OSError) as error:
-        raise CommandError(str(error)) from None
-
-
-def _run(settings: Settings) -> None:
     gc.set_threshold(100_000, 20, 100)  # rows are many, live short and hold no cycles
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with ExitStack() as stack:
-        store = stack.enter_context(opened(settings.history))
-        if not _migrated(store, settings.history.keep_days, stopping):
-            return
+        sink = _started(settings, stack, stopping)
+        if sink is not None:
+            systemd.notify("READY=1")
+            log.info("storing", history=settings.history.server or str(settings.history.path))
+            sink.run()
+            systemd.notify("STOPPING=1")
+
+
+def _started(settings: Settings, stack: ExitStack, stopping: threading.Event) -> Sink | None:
+    """A sink on its history, both closed with the stack; None if we are to stop before. Raises CommandError."""
+    history = settings.history
+    try:
+        store = stack.enter_context(opened(history))
+        if not _migrated(store, history.keep_days, stopping):
+            return None
         sink = Sink(settings, store, stopping.is_set)
         stack.callback(sink.close)
-        if settings.history.metrics:
-            metrics.serve(settings.history.metrics, metrics.SinkCollector(sink.counts, partial(_now, sink)))
-        systemd.notify("READY=1")
-        log.info("storing", history=settings.history.server or str(settings.history.path))
-        sink.run()
-        systemd.notify("STOPPING=1")
+        if history.metrics:
+            metrics.serve(history.metrics, metrics.SinkCollector(sink.counts, partial(_now, sink)))
+    except StoreError as error:
+        if error.code in LOGIN_REFUSED:
+            raise CommandError(f"the history refuses our login: {error}", USAGE) from None
+        raise CommandError(str(error), NOT_DONE) from None
+    except (schema.SchemaError, OSError) as error:
+        raise CommandError(str(error), NOT_DONE) from None
+    return sink
 
 
 def _now(sink: Sink) -> dict[str, float]:

@@ -7,10 +7,10 @@ row. Times are by the broker's clock (the host's offset is off), in milliseconds
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from weir import envelopes, subjects
 from weir.decisions import Decision
@@ -20,7 +20,6 @@ from weir.events import decoder as event_decoder
 from weir.operators import EVERYTHING, Word
 
 _OF_REQUEST = Request.__struct_fields__
-_ATTRIBUTES = {name: attrgetter(name) for name in _OF_REQUEST}
 EVENT = (
     *("minute", "host", "epoch", "seq", "time", "kind", "refused", "client", "details"),
     *_OF_REQUEST[2:],  # but for seq and time, which every kind of event has
@@ -139,12 +138,14 @@ def _in_order(found: Events) -> Events:
     return Events(found.head, [[column[places[seq]] for seq in sorted(places)] for column in found.columns])
 
 
-def _requests(head: Head, requests: list[Request], recipients: str) -> list[list[Any]]:
+def _requests(head: Head, requests: list[Request], recipients: str) -> list[Sequence[Any]]:
     """The columns of requests of one envelope."""
     count = len(requests)
-    own = {name: list(map(attribute, requests)) for name, attribute in _ATTRIBUTES.items()}
+    if not requests:
+        return [[] for _ in EVENT]
+    own: dict[str, Sequence[Any]] = dict(zip(_OF_REQUEST, zip(*map(astuple, requests), strict=True), strict=True))
     times = [round((time - offset) * 1000) for time, offset in zip(own["time"], own["clock_offset"], strict=True)]
-    if times and not (min(times) >= 0 and max(times) <= _MOST * 1000):
+    if min(times) < 0 or max(times) > _MOST * 1000:
         times = [_time(time / 1000) for time in times]
     if recipients != "full":
         own["recipient"] = [_kept(recipient, recipients) for recipient in own["recipient"]]

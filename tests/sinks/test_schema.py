@@ -54,7 +54,7 @@ def test_rows_beyond_their_days_go(store: Embedded) -> None:
     assert list(map(list, store.query("SELECT seq FROM events FINAL"))) == [[2]]
 
 
-def test_the_history_is_one_process_s(tmp_path: Path) -> None:
+def test_a_history_is_opened_again(tmp_path: Path) -> None:
     with Embedded(tmp_path / "history", "weir") as first:
         schema.migrate(first, KEEP_DAYS)
         insert(first, "events", rows.EVENT, rows_of(events([event(1)])))
