@@ -58,9 +58,17 @@ def count(sink: Sink, epoch: str) -> int:
 
 
 def wait_stored(sink: Sink, epoch: str, number: int) -> None:
-    wait_until(lambda: sink.metrics().get("weir_sink_uncommitted_events") == 0.0, 30, "the sink to start")
+    wait_until(lambda: "weir_sink_lag" in sink.metrics(), 30, "the sink to start")
     wait_until(lambda: count(sink, epoch) == number, 30, f"{number} events of epoch {epoch}", 0.1)
-    wait_until(lambda: sink.metrics().get("weir_sink_uncommitted_events") == 0.0, 30, "their sums")
+    wait_until(lambda: summed(sink), 30, "their sums", 0.1)
+
+
+def summed(sink: Sink) -> bool:
+    """Whether all events are in the sums of minutes."""
+    with reader(History(listen=sink.queries)) as history:
+        ((events,),) = history.query("SELECT count() FROM events FINAL WHERE kind = 'request'")
+        ((sums,),) = history.query("SELECT sum(events) FROM minutes FINAL")
+    return bool(events == sums)
 
 
 def test_what_an_account_did_and_what_became_of_it(kafka: Kafka, sink: Sink) -> None:
