@@ -74,8 +74,11 @@ class Shipper:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Ship what the spool still holds, but for no longer than `timeout` seconds; call before Spool.close()."""
-        self._deadline = time.monotonic() + timeout
+        """Ship what the spool still holds, but for no longer than `timeout` seconds; call before Spool.close().
+
+        While Kafka is away nothing is tried: Postfix waits for whoever comes after us.
+        """
+        self._deadline = time.monotonic() + (0.0 if self._failing else timeout)
         self._stopping.set()
         self._spool.wake()
         self._thread.join()

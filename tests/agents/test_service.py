@@ -307,7 +307,7 @@ def test_without_kafka_it_starts_with_what_it_knew(start: Start, kafka: Kafka) -
     wait_until(lambda: len(agent.logged("ready")) == 2, 10, "readiness without Kafka")
     assert [entry["stale"] for entry in agent.logged("ready")] == [False, True]
     assert agent.metrics()["weir_agent_stale"] == 1
-    assert agent.terminate() == 0
+    assert agent.terminate(timeout=2.0) == 0, "it waited for Kafka"
     agent = start("alone")  # Kafka is there again
     agent.wait_serving()
     assert agent.terminate() == 0
