@@ -70,7 +70,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise OSError(errno.EADDRINUSE, f"no free port on {host}")
 
 
-def wait_until(condition: Callable[[], T], timeout: float, what: str, interval: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float, what: str, interval: float = 0.02) -> T:
     """Return the first truthy value of `condition()`, asked every `interval` seconds.
 
     Raises TimeoutError naming `what` after `timeout` seconds; whatever `condition` raises passes through.

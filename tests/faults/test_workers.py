@@ -46,8 +46,7 @@ def test_a_worker_frozen_inside_a_transaction_holds_back_its_own_partitions_only
 ) -> None:
     system.start(BLOCKS, agents=3, workers=2)
     frozen, other = chosen.sample(list(system.workers.values()), 2)
-    its_own, others = partitions(frozen), partitions(other)
-    assert its_own | others == set(range(subjects.PARTITIONS))
+    its_own, others = shares(frozen, other)
 
     warm_up = system.attacker(chosen, others)  # the first decision of all is slower
     system.attack(warm_up)
@@ -76,7 +75,17 @@ def test_a_worker_frozen_inside_a_transaction_holds_back_its_own_partitions_only
     system.assert_exact()
 
 
-def partitions(worker: Worker) -> set[int]:
-    """Those that the worker was given, in a system that is at rest."""
-    logged = wait_until(lambda: worker.logged("counting"), 5.0, f"{worker.name} to tell its partitions")
-    return set(logged[-1]["partitions"])
+def shares(first: Worker, second: Worker) -> tuple[set[int], set[int]]:
+    """The partitions that each of the two was given, in a system that is at rest.
+
+    A worker counts some time before it says so: until then its last word is about an assignment that is over.
+    """
+
+    def told() -> tuple[set[int], set[int]] | None:
+        logged = [worker.logged("counting") for worker in (first, second)]
+        if not all(logged):
+            return None
+        mine, yours = (set(lines[-1]["partitions"]) for lines in logged)
+        return (mine, yours) if len(mine) + len(yours) == len(mine | yours) == subjects.PARTITIONS else None
+
+    return wait_until(told, 5.0, "the workers to tell which partitions each of them counts")
