@@ -53,7 +53,7 @@ def attributes(request: PolicyRequest) -> dict[str, object]:
 
 def outcome(chunks: list[bytes]) -> Outcome:
     """What comes out of a connection: requests, and `fault` where it ends."""
-    reader = RequestReader()
+    reader = RequestReader(parse)
     found: Outcome = []
     for chunk in chunks:
         reader.receive(chunk)
@@ -171,7 +171,7 @@ def test_limits() -> None:
 
 
 def test_endless_line_is_not_held() -> None:
-    reader = RequestReader()
+    reader = RequestReader(parse)
     for _ in range(8):
         reader.receive(b"y" * 1024)
         assert reader.next_request() is None
