@@ -4,25 +4,30 @@
                                        └▶ DNS, wait, ask: a task of its own meets the needs, then done(outcome)
 
 Invariants
-- Rules that cannot be used never take the place of rules in use; an evaluation under way ends by the rules it began with.
+- Rules that cannot be used never take the place of rules in use; an evaluation under way ends by the rules that it
+  began with.
 - `done` is called once for each request, whatever happens: a fault of ours is the outcome DUNNO, told in `trouble`.
-  Only what is still under way at `close` is given up.
+  Only what is still under way when the time of `finish` is over is given up.
 - All is called on the event loop's thread, and nothing here blocks it.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
+from weir.rules.evaluation import Program
+from weir.rules.ruleset import Source, load
 
 from agents import errands
 from agents.resolver import Resolver
-from weir.rules.evaluation import Program
-from weir.rules.needs import Evaluation, Limits, Lookup, Mail, Need, Outcome, Wait
-from weir.rules.rule import Ruleset, RulesError
-from weir.rules.ruleset import Source, load
+from weir.rules.needs import Ask, Evaluation, Limits, Lookup, Mail, Need, Outcome, Wait
+from weir.rules.rule import RulesError, Ruleset
+
+LOG_SECONDS = 1.0
+"""Between two log lines about what went wrong with requests: who sends such does not flood the log."""
 
 Done = Callable[[Outcome], None]
 
@@ -37,23 +42,102 @@ class Engine:
         self._sources = sources
         self._scores = scores
         self._resolver = resolver
+        self._post = errands.Post()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._told = -LOG_SECONDS
         self.hits: Counter[str] = Counter()
         """Requests that a rule matched, by its id, since the start."""
-        self.ruleset = Ruleset(())
-        self._program = self._load()
+        self.faults = 0
+        """Requests that met a fault of our own."""
+        self._use(self._load())
 
     def reload(self) -> bool:
         """Read the files again; tells whether they are in use now. What is wrong with them is logged."""
-        raise NotImplementedError
+        try:
+            program = self._load()
+        except RulesError as error:
+            log.error("rules not reloaded, the former ones stay", errors=list(map(str, error.errors)))  # noqa: TRY400
+            return False
+        except OSError as error:
+            log.error("rules not reloaded, the former ones stay", errors=[str(error)])  # noqa: TRY400
+            return False
+        self._use(program)
+        log.info("rules reloaded", rules=len(self.ruleset.rules), digest=self.ruleset.digest)
+        return True
 
     def evaluate(self, items: dict[str, str], now: float, limits: Limits, done: Done) -> None:
         """Lead a request through the rules. `items` are its attributes, and the evaluation's own from now on; `now` is
         Unix seconds. `done` is called before the return if nothing is needed from outside.
         """
-        raise NotImplementedError
+        evaluation = self._program.evaluate(items, now, limits)
+        try:
+            need = next(evaluation)
+        except StopIteration as end:
+            self._finish(end.value, self._ids, done)
+        except Exception as error:  # whatever it is, mail goes on
+            self._finish(self._fault(error), self._ids, done)
+        else:
+            task = asyncio.get_running_loop().create_task(self._drive(evaluation, need, self._ids, done))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
 
-    def close(self) -> None:
-        """Give up what is under way: its `done` is not called any more."""
-        for task in self._under_way:
+    async def finish(self, seconds: float) -> None:
+        """Wait so long for what is under way, then give it up: its `done` is not called any more."""
+        tasks = tuple(self._under_way)
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        for task in tasks:
             task.cancel()
+
+    def _load(self) -> Program:
+        return Program(load(self._sources), self._scores)
+
+    def _use(self, program: Program) -> None:
+        self._program = program
+        self.ruleset: Ruleset = program.ruleset
+        self._ids = [rule.id for rule in self.ruleset.rules]
+
+    async def _drive(self, evaluation: Evaluation, need: Need, ids: list[str], done: Done) -> None:
+        """`ids` are of the rules that the evaluation began with."""
+        try:
+            while True:
+                need = evaluation.send(await self._meet(need))
+        except StopIteration as end:
+            outcome = end.value
+        except Exception as error:  # whatever it is, mail goes on
+            outcome = self._fault(error)
+        self._finish(outcome, ids, done)
+
+    async def _meet(self, need: Need) -> Any:
+        """The answer to what an evaluation needs."""
+        match need:
+            case Lookup():
+                return await self._resolver.lookup(need.questions) if self._resolver else {}
+            case Wait():
+                return await asyncio.sleep(need.seconds)
+            case Ask():
+                return await errands.ask(need)
+            case Mail():
+                return self._post.send(need)
+
+    def _finish(self, outcome: Outcome, ids: list[str], done: Done) -> None:
+        done(outcome)
+        for number in outcome.hits:
+            self.hits[ids[number]] += 1
+        for text in outcome.notes:
+            log.info("note", text=text)
+        if outcome.trouble and self._may_tell():
+            log.warning("trouble in the rules", trouble=outcome.trouble)
+
+    def _fault(self, error: Exception) -> Outcome:
+        self.faults += 1
+        if self._may_tell():
+            log.error("rules failed, DUNNO is answered", exc_info=error)
+        return Outcome(action="DUNNO", hits=[], counted=[], notes=[], trouble=f"{type(error).__name__}: {error}")
+
+    def _may_tell(self) -> bool:
+        now = time.monotonic()
+        if now - self._told < LOG_SECONDS:
+            return False
+        self._told = now
+        return True

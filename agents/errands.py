@@ -62,7 +62,7 @@ class Post:
         try:
             self._mails.put_nowait(mail)
         except queue.Full:
-            log.error("mail dropped: too many wait to be sent", recipient=mail.recipient)
+            log.error("mail dropped: too many wait to be sent", recipient=mail.recipient)  # noqa: TRY400
 
     def _work(self) -> None:
         while True:
@@ -94,7 +94,7 @@ def _by_smtp(mail: Mail) -> None:
 
     host, _, port = mail.server.partition(":")
     with smtplib.SMTP(host, int(port or _SMTP_PORT), mail.helo or None, MAIL_SECONDS) as connection:
-        connection.sendmail(mail.sender, [mail.recipient], _text(mail))
+        connection.sendmail(mail.sender, [mail.recipient], _text(mail).replace(b"\n", b"\r\n"))
 
 
 def _text(mail: Mail) -> bytes:

@@ -2,8 +2,8 @@
 
     request=smtpd_access_policy\\nprotocol_state=RCPT\\n…\\n\\n    is answered by    action=DUNNO\\n\\n
 
-A request is read as a `PolicyRequest` (`parse`: what the fleet counts) or as all its attributes (`parse_attributes`: what
-rules look at). Lines may end in \\r\\n too.
+A request is read as a `PolicyRequest` (`parse`: what the fleet counts) or as all its attributes (`parse_attributes`:
+what rules look at). Lines may end in \\r\\n too.
 
 Invariants: which requests come out depends on the bytes alone, not on how they were split; what was asked before a
 fault still comes out; at most a request and what came with it is held.
