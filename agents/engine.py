@@ -14,17 +14,19 @@ Invariants
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from weir.rules.evaluation import Program
 from weir.rules.ruleset import Source, load
+from weir.rules.tables import Tables
 
 from agents import errands
 from agents.resolver import Resolver
+from weir.rules.evaluation import Program
+from weir.rules.groups import Groups
 from weir.rules.needs import Ask, Evaluation, Limits, Lookup, Mail, Need, Outcome, Wait
-from weir.rules.rule import RulesError, Ruleset
+from weir.rules.rule import Ruleset
 
 LOG_SECONDS = 1.0
 """Between two log lines about what went wrong with requests: who sends such does not flood the log."""
@@ -37,11 +39,14 @@ log = structlog.get_logger(__name__)
 class Engine:
     """`sources` are read in their order; without a resolver DNS is off: no list matches, no name is found."""
 
-    def __init__(self, sources: Sequence[Source], scores: Sequence[str] = (), resolver: Resolver | None = None) -> None:
-        """`scores` are texts `LIMIT=ACTION`. Raises RulesError, and OSError for a file that cannot be read."""
+    def __init__(
+        self, sources: Sequence[Source], scores: Mapping[float, str] | None = None, resolver: Resolver | None = None
+    ) -> None:
+        """`scores` is the action of each limit beside the default. Raises RulesError, and ValueError for a score."""
         self._sources = sources
-        self._scores = scores
+        self._scores = scores or {}
         self._resolver = resolver
+        self._groups = Groups()
         self._post = errands.Post()
         self._under_way: set[asyncio.Task[None]] = set()
         self._told = -LOG_SECONDS
@@ -49,25 +54,22 @@ class Engine:
         """Requests that a rule matched, by its id, since the start."""
         self.faults = 0
         """Requests that met a fault of our own."""
-        self._use(self._load())
+        self._use(*self._load())
 
     def reload(self) -> bool:
         """Read the files again; tells whether they are in use now. What is wrong with them is logged."""
         try:
-            program = self._load()
-        except RulesError as error:
-            log.error("rules not reloaded, the former ones stay", errors=list(map(str, error.errors)))  # noqa: TRY400
+            ruleset, program = self._load()
+        except ValueError as error:
+            log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())  # noqa: TRY400
             return False
-        except OSError as error:
-            log.error("rules not reloaded, the former ones stay", errors=[str(error)])  # noqa: TRY400
-            return False
-        self._use(program)
+        self._use(ruleset, program)
         log.info("rules reloaded", rules=len(self.ruleset.rules), digest=self.ruleset.digest)
         return True
 
     def evaluate(self, items: dict[str, str], now: float, limits: Limits, done: Done) -> None:
-        """Lead a request through the rules. `items` are its attributes, and the evaluation's own from now on; `now` is
-        Unix seconds. `done` is called before the return if nothing is needed from outside.
+        """Lead a request through the rules. `items` are its attributes, which stay as they are; `now` is Unix
+        seconds. `done` is called before the return if nothing is needed from outside.
         """
         evaluation = self._program.evaluate(items, now, limits)
         try:
@@ -89,12 +91,14 @@ class Engine:
         for task in tasks:
             task.cancel()
 
-    def _load(self) -> Program:
-        return Program(load(self._sources), self._scores)
+    def _load(self) -> tuple[Ruleset, Program]:
+        ruleset = load(self._sources)
+        dns = self._resolver is not None
+        return ruleset, Program(ruleset, self._groups, Tables(), scores=self._scores, dns=dns)
 
-    def _use(self, program: Program) -> None:
+    def _use(self, ruleset: Ruleset, program: Program) -> None:
         self._program = program
-        self.ruleset: Ruleset = program.ruleset
+        self.ruleset = ruleset
         self._ids = [rule.id for rule in self.ruleset.rules]
 
     async def _drive(self, evaluation: Evaluation, need: Need, ids: list[str], done: Done) -> None:
