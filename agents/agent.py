@@ -1,11 +1,16 @@
 """The agent itself, apart from input and output: answers requests, counts them, makes events, and learns from topics.
 
-Invariants: a request is answered from memory, before anything else is done about it; all is called on one thread.
+    operators' words, decisions ─▶ a verdict, at once
+                 none of them ─▶ rules, if there are any ─▶ a verdict, at once or when DNS and the like have answered
+
+Invariants: a request is answered from memory, but for what its rules ask, before anything else is done about it; an
+event's time is when its reply was known, and events lie in the order of the replies; all is called on one thread.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Histogram
@@ -14,19 +19,30 @@ from agents import requests
 from agents.follower import Record
 from agents.freshness import Freshness
 from agents.knowledge import Knowledge
+from agents.limits import FleetLimits
 from agents.message_counts import MessageCounts
-from agents.policy_protocol import PolicyRequest, reply
+from agents.policy_protocol import MAX_RULES_ACTION, PolicyRequest, parse, parse_attributes, reply
 from agents.snapshot import Snapshot
 from agents.spool import Spool
-from agents.verdict import Verdict, judge
+from agents.verdict import DUNNO, Verdict, by_rule, judge
 from weir import __version__, echo, subjects, topics
 from weir.decisions import Decision
 from weir.events import Heartbeat, is_accepted
+from weir.limits import Hit
+from weir.rules.needs import Limit, Outcome
+from weir.settings import Rules
+
+if TYPE_CHECKING:  # DNS and patterns cost memory, which an agent without rules need not pay
+    from agents.engine import Engine
 
 ALONE_SECONDS = 10.0
 """Older knowledge of the fleet about us is told: we count alone."""
 _STATES = frozenset(("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN"))
 _DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+Write = Callable[[bytes], None]
+Asked = tuple[PolicyRequest, dict[str, str] | None]
+"""A request, and all its attributes if there are rules to look at them."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +50,16 @@ log = structlog.get_logger(__name__)
 class Agent:
     """`now` is everywhere Unix seconds by this host's clock."""
 
-    def __init__(self, host: str, default_realm: str, spool: Spool, snapshot: Snapshot) -> None:
+    def __init__(
+        self, host: str, default_realm: str, spool: Spool, snapshot: Snapshot, engine: "Engine | None" = None
+    ) -> None:
+        """Without an `engine` there are no rules."""
         self.default_realm = default_realm
+        self.engine = engine
+        self.settle_soon: Callable[[], None] = self.settle
+        """Called when a reply came later than its request."""
         self.knowledge = Knowledge()
+        self.limits = FleetLimits(Rules(), default_realm, self.knowledge.decisions, self.knowledge.operators)
         self.counts = MessageCounts()
         self.freshness = Freshness()
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -57,7 +80,7 @@ class Agent:
         self._spool = spool
         self._snapshot = snapshot
         self._started = time.time()
-        self._answered: list[tuple[PolicyRequest, str, str, Verdict, float]] = []
+        self._answered: list[tuple[PolicyRequest, str, str, Verdict, Sequence[Hit], float]] = []
         self._alone = False
         self._garbage_told = 0
 
@@ -68,16 +91,44 @@ class Agent:
             if not isinstance(event, Heartbeat):
                 self.counts.replay(event)
 
-    def answer(self, request: PolicyRequest, write: Callable[[bytes], None]) -> None:
+    def configure(self, default_realm: str, rules: Rules) -> None:
+        """Take other settings; the rules themselves are the engine's."""
+        self.default_realm = default_realm
+        self.limits.configure(rules, default_realm)
+
+    def read(self, lines: bytes) -> Asked:
+        """A request from its lines. Raises ProtocolError."""
+        return parse(lines), None if self.engine is None else parse_attributes(lines)
+
+    def answer(self, asked: Asked, write: Write) -> None:
         """Answer a policy request; `settle` must be called soon."""
+        request, attributes = asked
         now = time.time()
         account = subjects.sasl_username(request.sasl_username, self.default_realm)
         client = subjects.client_address(request.client_address)
         knowledge = self.knowledge
-        reckoned = now - self.freshness.clock_offset
-        verdict = judge((account, client), knowledge.decisions, knowledge.operators, reckoned)
+        clock_offset = self.freshness.clock_offset
+        verdict = judge((account, client), knowledge.decisions, knowledge.operators, now - clock_offset)
+        if self.engine is not None and attributes is not None and verdict is DUNNO:
+            self.limits.clock_offset = clock_offset
+            _ByRules(self, self.engine, request, account, client, write, now).begin(attributes)
+            return
         write(reply(verdict.action))
-        self._answered.append((request, account, client, verdict, now))
+        self._answered.append((request, account, client, verdict, (), now))
+
+    def finish(
+        self,
+        request: PolicyRequest,
+        account: str,
+        client: str,
+        verdict: Verdict,
+        hits: list[Hit],
+        now: float,
+        write: Write,
+    ) -> None:
+        """Answer a request that went through the rules: first it has its place, for its reply may bring the next."""
+        self._answered.append((request, account, client, verdict, hits, now))
+        write(reply(verdict.action, MAX_RULES_ACTION))
 
     def settle(self) -> None:
         """Count what was answered, and keep its events. Several at once cost less: the code for one finds another's
@@ -85,13 +136,15 @@ class Agent:
         """
         answered, self._answered = self._answered, []
         clock_offset = self.freshness.clock_offset
-        for request, account, client, verdict, now in answered:
+        for request, account, client, verdict, hits, now in answered:
             state = request.protocol_state
-            counts = self.counts.count(
-                state, request.instance, request.recipient_count, request.size, is_accepted(verdict.action), now
-            )
-            requests.fill(request, account, verdict, counts, now, clock_offset)
+            accepted = is_accepted(verdict.action)
+            counts = self.counts.count(state, request.instance, request.recipient_count, request.size, accepted, now)
+            requests.fill(request, account, verdict, hits, counts, now, clock_offset)
             self._spool.append(request)
+            if hits and accepted:
+                for hit in hits:
+                    self.freshness.appended(subjects.partition(subjects.limit(hit.digest, hit.key)), now)
             if counts.attempted_recipients or counts.bytes:
                 for subject in (account, client):
                     if subject:
@@ -130,6 +183,7 @@ class Agent:
                 freshness=self.freshness.age(now),
                 stale=not self.knowledge.complete,
                 decisions=len(self.knowledge.decisions),
+                rules=self.engine.ruleset.digest if self.engine is not None else "",
                 spool_bytes=self._spool.unacknowledged_bytes,
                 dropped=self._spool.dropped,
                 quiet_partitions=quiet,
@@ -180,3 +234,58 @@ class Agent:
             self.freshness.echo(told.partition, told.next, record.time, record.received)
         except Exception as error:  # as with decisions: garbage stops nobody
             self.knowledge.tell_garbage(record, error)
+
+
+class _ByRules:
+    """One request on its way through the rules; as their `Limits` it notes what counts it."""
+
+    __slots__ = (
+        "_account",
+        "_agent",
+        "_client",
+        "_engine",
+        "_hits",
+        "_is_late",
+        "_now",
+        "_request",
+        "_rules",
+        "_write",
+    )
+
+    def __init__(
+        self,
+        agent: Agent,
+        engine: "Engine",
+        request: PolicyRequest,
+        account: str,
+        client: str,
+        write: Write,
+        now: float,
+    ) -> None:
+        self._agent = agent
+        self._engine = engine
+        self._request = request
+        self._account = account
+        self._client = client
+        self._write = write
+        self._now = now
+        self._hits: list[Hit] = []
+        self._rules = engine.ruleset.rules
+        """Those that it began with: others may be in use at its end."""
+        self._is_late = False
+
+    def begin(self, attributes: dict[str, str]) -> None:
+        self._engine.evaluate(attributes, self._now, self, self._done)
+        self._is_late = True
+
+    def count(self, limit: Limit, key: str, increment: int, items: Mapping[str, str], now: float) -> tuple[int, bool]:
+        """As `weir.rules.needs.Limits` says."""
+        return self._agent.limits.count(limit, key, increment, items, now, self._hits)
+
+    def _done(self, outcome: Outcome) -> None:
+        rule = self._rules[outcome.rule].id if outcome.rule >= 0 else ""
+        verdict = by_rule(outcome.action, rule)
+        now = time.time() if self._is_late else self._now
+        self._agent.finish(self._request, self._account, self._client, verdict, self._hits, now, self._write)
+        if self._is_late:
+            self._agent.settle_soon()

@@ -3,15 +3,24 @@
 Invariant: an event holds attributes of the envelope and the connection only, never contents or secrets.
 """
 
+from collections.abc import Sequence
+
 from agents.message_counts import Counts
 from agents.policy_protocol import PolicyRequest
 from agents.verdict import Verdict
-from weir.events import MAX_TEXT
+from weir.events import MAX_RULE, MAX_TEXT
+from weir.limits import Hit
 from weir.subjects import value
 
 
 def fill(
-    request: PolicyRequest, account: str, verdict: Verdict, counts: Counts, time: float, clock_offset: float
+    request: PolicyRequest,
+    account: str,
+    verdict: Verdict,
+    hits: Sequence[Hit],
+    counts: Counts,
+    time: float,
+    clock_offset: float,
 ) -> None:
     """Make a request its event: set all that is no attribute, whatever a client has sent by such a name.
 
@@ -21,6 +30,8 @@ def fill(
     request.clock_offset = clock_offset
     request.action = verdict.action[:MAX_TEXT]
     request.decision = verdict.decision
+    request.rule = verdict.rule[:MAX_RULE]
+    request.limits = list(hits)
     request.sasl_username = value(account)
     request.messages = counts.messages
     request.recipients = counts.recipients

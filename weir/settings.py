@@ -68,9 +68,9 @@ class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     dns: bool = True
     """Ask DNS where rules name lists or look-ups; without it none of them matches."""
     resolver: str = ""
-    """Name server to ask, HOST:PORT; empty: the system's."""
+    """Name server to ask, ADDRESS:PORT; empty: the system's."""
     dns_timeout_seconds: float = 14.0
-    """How long an answer is waited for."""
+    """How long an answer is waited for; Postfix waits for ours as long as its `timeout` says."""
     dns_timeouts: int = 10
     """After more time-outs a list is switched off, until 20 minutes are over."""
 

@@ -95,6 +95,15 @@ def _host_and_port_or_nothing(text: str) -> str:
     return _host_and_port(text) and "HOST:PORT, or empty" if text else ""
 
 
+def _address_and_port_or_nothing(text: str) -> str:
+    host, _, _ = text.rpartition(":")
+    try:
+        is_address = not text or bool(ipaddress.ip_address(host.strip("[]")))
+    except ValueError:
+        is_address = False
+    return "" if is_address and not _host_and_port_or_nothing(text) else "ADDRESS:PORT, or empty"
+
+
 def _servers(text: str) -> str:
     return "HOST:PORT, or several with commas" if any(map(_host_and_port, text.split(","))) else ""
 
@@ -166,7 +175,7 @@ CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
         "limits": _scope,
         "scores": _scores,
         "dns": _anything,
-        "resolver": _host_and_port_or_nothing,
+        "resolver": _address_and_port_or_nothing,
         "dns_timeout_seconds": _from(0, 60),
         "dns_timeouts": _from(0),
     },

@@ -1,7 +1,7 @@
 """The agent apart from its sockets and Kafka, with a spool and a snapshot of its own."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import structlog
 
 from agents.agent import Agent
 from agents.follower import Record
-from agents.policy_protocol import PolicyRequest, parse
+from agents.policy_protocol import PolicyRequest
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from tests.agents.test_decisions import decision
@@ -26,11 +26,11 @@ CLIENT = "client_address:192.0.2.9"
 class Running:
     """An agent, and what came of it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, engine: Any = None) -> None:
         self.spool = Spool(directory, "mx1", 2**30)
         self.snapshot = Snapshot(directory / "decisions.snapshot")
         self.spool.open()
-        self.agent = Agent("mx1", "example.org", self.spool, self.snapshot)
+        self.agent = Agent("mx1", "example.org", self.spool, self.snapshot, engine)
         self.agent.recall(time.time())
         self.snapshot.start()
 
@@ -41,13 +41,17 @@ class Running:
         return list(self.spool.recent(0.0))
 
     def ask(self, **attributes: str) -> str:
-        lines = {"request": "smtpd_access_policy", "client_address": "192.0.2.9", "instance": "i"} | attributes
-        request = parse("\n".join(f"{name}={value}" for name, value in lines.items()).encode())
         written: list[bytes] = []
-        self.agent.answer(request, written.append)
+        self.begin(written.append, **attributes)
         self.agent.settle()
         (reply,) = written
         return reply.decode().removeprefix("action=").removesuffix("\n\n")
+
+    def begin(self, write: Callable[[bytes], None], **attributes: str) -> None:
+        """Ask; the answer is written when it is known."""
+        lines = {"request": "smtpd_access_policy", "client_address": "192.0.2.9", "instance": "i"} | attributes
+        asked = self.agent.read("\n".join(f"{name}={value}" for name, value in lines.items()).encode())
+        self.agent.answer(asked, write)
 
 
 @pytest.fixture
@@ -103,7 +107,7 @@ def test_the_reply_comes_before_everything_else(running: Running, monkeypatch: p
     monkeypatch.setattr(running.spool, "append", recorded)
     for _ in range(2):
         request = PolicyRequest(seq=0, time=0.0, protocol_state="RCPT")
-        running.agent.answer(request, lambda _: order.append("reply"))
+        running.agent.answer((request, None), lambda _: order.append("reply"))
     running.agent.settle()
     running.stop()
     assert order == ["reply", "reply", "event", "event"]
@@ -117,6 +121,8 @@ def test_a_client_cannot_set_what_is_no_attribute(running: Running) -> None:
         "clock_offset": "5",
         "action": "521 no",
         "decision": "abc",
+        "rule": "R-1",
+        "limits": "x",
         "cut": "true",
         "messages": "5",
         "recipients": "5",
