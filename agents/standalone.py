@@ -15,6 +15,7 @@ import msgspec
 import structlog
 import uvloop
 from weir.rules.ruleset import Source
+from weir.settings_checks import CHECKS
 
 from agents import process
 from agents.engine import Engine
@@ -56,7 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(options: Options) -> None:
-    """Run until SIGTERM or SIGINT. Raises ValueError (rules, scores, resolver) and OSError for what prevents its start."""
+    """Run until SIGTERM or SIGINT. Raises ValueError for what is wrong with the options or the rules, and OSError."""
     process.tune()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Standalone(options).run())
@@ -64,11 +65,13 @@ def run(options: Options) -> None:
 
 class Standalone:
     def __init__(self, options: Options) -> None:
+        if expected := CHECKS[settings.Agent]["listen"](list(options.listen)):
+            raise ValueError(f"places to listen at, {', '.join(options.listen)}: expected {expected}")
         self._options = options
         self._resolver: Resolver | None = None
         if options.dns:
             self._resolver = Resolver(servers(options.resolver), options.dns_timeout, options.dns_timeout_max)
-        self._engine = Engine(options.sources, scores.parse(options.scores), self._resolver)
+        self._engine = Engine(options.sources, dict(map(scores.parse, options.scores)), self._resolver)
         self._counters = Counters()
         self._server = PolicyServer(self._dry_run if options.dry_run else self._answer, read=parse_attributes)
         self._stopping = asyncio.Event()

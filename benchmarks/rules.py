@@ -99,7 +99,7 @@ def _postfwd(rules: Path, port: int, directory: Path) -> Iterator[int]:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    pid = int(wait_until(lambda: pid_file.exists() and pid_file.read_text().strip(), 10, "postfwd to be ready"))
+    pid = int(wait_until(lambda: pid_file.read_text() if pid_file.exists() else "", 10, "postfwd to be ready"))
     try:
         yield pid
     finally:

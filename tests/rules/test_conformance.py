@@ -23,6 +23,7 @@ def test_case(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> Non
         replies = [f"<{type(error).__name__}: {error}>"]
     line = conformance.line(case, replies)
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    assert reporter is not None
     reporter.ensure_newline()
     reporter.write_line(line)
     assert line == f"ok {case['name']}"
