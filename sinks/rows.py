@@ -161,16 +161,23 @@ def _requests(head: Head, requests: list[Request], recipients: str) -> list[Sequ
         "client": [_client(address) for address in own["client_address"]],
         "client_port": [_port(port) for port in own["client_port"]],
         "details": [
-            _details(rule, limits) if rule or limits else ""
+            _details(rule, limits, recipients) if rule or limits else ""
             for rule, limits in zip(own["rule"], own["limits"], strict=True)
         ],
     }
     return [own[name] for name in EVENT]
 
 
-def _details(rule: str, limits: list[Hit]) -> str:
+def _details(rule: str, limits: list[Hit], recipients: str) -> str:
     """What rules had to do with a request, as its event tells it."""
+    if recipients != "full":
+        limits = [msgspec.structs.replace(hit, key=_kept_key(hit.key, recipients)) for hit in limits]
     return msgspec.json.encode({"rule": rule, "limits": limits}).decode()
+
+
+def _kept_key(key: str, recipients: str) -> str:
+    item, _, value = key.partition("=")
+    return f"{item}={_kept(value, recipients)}" if item.startswith("recipient") else key
 
 
 def _other(head: Head, event: Event | Other, text: str, recipients: str) -> Row:
