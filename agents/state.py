@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 import msgspec
 import structlog
@@ -40,7 +41,8 @@ class _Head(msgspec.Struct):
 
 
 class _End(msgspec.Struct):
-    counters: int
+    crc32: int
+    """Of all lines before it."""
 
 
 _encode = msgspec.json.encode
@@ -109,13 +111,15 @@ class State:
             self._failing = False
 
     def _lines(self) -> Iterator[bytes]:
-        yield _encode(_Head(VERSION)) + b"\n"
+        line = _encode(_Head(VERSION)) + b"\n"
+        check = crc32(line)
+        yield line
         records = iter(self._counters.dump(time.time()))
-        counters = 0
         while batch := list(islice(records, SLICE)):
-            counters += len(batch)
-            yield _encode(batch) + b"\n"
-        yield _encode(_End(counters)) + b"\n"
+            line = _encode(batch) + b"\n"
+            check = crc32(line, check)
+            yield line
+        yield _encode(_End(check)) + b"\n"
 
     def _new(self) -> BinaryIO:
         return self._path.with_suffix(".new").open("wb")
@@ -133,15 +137,16 @@ class State:
 
 def _batches(file: BinaryIO) -> Iterator[list[Counter]]:
     """Raises ValueError for a file that is not whole, or none of ours."""
-    if _decode_head(file.readline()).version != VERSION:
+    line = file.readline()
+    if _decode_head(line).version != VERSION:
         raise ValueError(f"expected version {VERSION}")
-    counters = 0
+    check = crc32(line)
     for line in file:
         decoded = _decode_line(line)
         if isinstance(decoded, _End):
-            if decoded.counters != counters:
-                raise ValueError(f"expected {decoded.counters} counters, found {counters}")
+            if decoded.crc32 != check:
+                raise ValueError("its check sum is another")
             return
-        counters += len(decoded)
+        check = crc32(line, check)
         yield decoded
-    raise ValueError("the end is missing")
+    raise ValueError("its end is missing")
