@@ -24,9 +24,8 @@ class Question(NamedTuple):
 
 class Lookup(NamedTuple):
     """Ask all of these at the same time. Answer: `Mapping[Question, list[str]]`, where a question without an answer
-    (no such name, time-out, list switched off) has an empty list. MX and NS are host names, TXT one text.
-
-    With DNS off the answer is empty: no question is in it, and no condition that asked one holds, negated or not."""
+    (no such name, time-out, list switched off) has an empty list. MX and NS are host names, TXT one text a record.
+    With DNS off nothing is looked up."""
 
     questions: tuple[Question, ...]
 
