@@ -172,8 +172,9 @@ class Service:
         """The rules of these settings, which are in use then. Raises RulesError, ValueError and OSError."""
         from agents.engine import Engine
         from weir.rules import scores
+        from weir.rules.ruleset import Source
 
-        engine = Engine([Path(file) for file in rules.files], dict(map(scores.parse, rules.scores)), self._resolver)
+        engine = Engine([Source(Path(file)) for file in rules.files], dict(map(scores.parse, rules.scores)), self._resolver)
         self._sources = rules.files, rules.scores
         return engine
 
