@@ -14,6 +14,7 @@ Invariants
 import asyncio
 import ipaddress
 import re
+import socket
 import struct
 import time
 from collections import Counter
@@ -55,6 +56,7 @@ UNDER_WAY = 256
 """Questions about lists that are out at once, and as many others; further ones wait, which counts as their time."""
 _ATTEMPTS = 2
 _MAX_TEXT = 512
+_MAX_MESSAGE = 65_535
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 _MAX_NAME = 253
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -141,7 +143,6 @@ class Resolver:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports close in the loop's next round
 
     def _at_once(self, question: Question) -> Values | None:
         """The answer if nobody needs to be asked for it."""
@@ -275,41 +276,28 @@ async def _exchange(key: _Key, server: Server) -> dns.message.Message:
     """The server's reply. Raises OSError, EOFError, DNSException and ServerError."""
     query = dns.message.make_query(dns.name.from_text(key.name), key.type)
     loop = asyncio.get_running_loop()
-    reply: asyncio.Future[dns.message.Message] = loop.create_future()
-    transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(query, reply), remote_addr=server)
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    # Not a transport: uvloop leaks one whose making is cancelled.
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect(server)
+        sock.send(query.to_wire())
+        while True:
+            reply = _parsed(await loop.sock_recv(sock, _MAX_MESSAGE))
+            if reply is not None and query.is_response(reply):
+                break
+            await asyncio.sleep(0)  # what comes in a flood must not keep the loop
+    return await _exchange_tcp(query, server) if reply.flags & dns.flags.TC else reply
+
+
+def _parsed(wire: bytes) -> dns.message.Message | None:
+    """A message, None for garbage. One that is marked as truncated may lack its last records."""
     try:
-        transport.sendto(query.to_wire())
-        return await reply
-    except dns.message.Truncated:
-        return await _exchange_tcp(query, server)
-    finally:
-        transport.close()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    """Waits for the reply to a query: what is no such reply is passed over, for anybody may have sent it."""
-
-    def __init__(self, query: dns.message.Message, reply: asyncio.Future[dns.message.Message]) -> None:
-        self._query = query
-        self._reply = reply
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        if self._reply.done():
-            return
-        try:
-            message = dns.message.from_wire(data, raise_on_truncation=True)
-        except dns.message.Truncated as truncated:
-            if self._query.is_response(truncated.message()):  # type: ignore[no-untyped-call]
-                self._reply.set_exception(truncated)
-        except Exception:  # noqa: S110  # a stranger's bytes: nothing that they do to the parser is an answer
-            pass
-        else:
-            if self._query.is_response(message):
-                self._reply.set_result(message)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self._reply.done():
-            self._reply.set_exception(exc)
+        return dns.message.from_wire(wire, raise_on_truncation=True)
+    except dns.message.Truncated as truncated:
+        return cast(dns.message.Message, truncated.message())  # type: ignore[no-untyped-call]
+    except Exception:  # a stranger's bytes: whatever they do to the parser, they are no reply
+        return None
 
 
 async def _exchange_tcp(query: dns.message.Message, server: Server) -> dns.message.Message:
