@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 USAGE = 2
 
@@ -18,9 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.standalone:
         return _standalone(parser, options)
-    for name in _STANDALONE_ONLY:
-        if getattr(options, name) != parser.get_default(name):
-            parser.error(f"--{name.replace('_', '-')} goes with --standalone; without it see [agent] in the settings")
+    if any(getattr(options, name) != parser.get_default(name) for name in _STANDALONE_ONLY):
+        parser.error("all options but --config need --standalone; an agent of the fleet has them in its settings")
     return _with_kafka(options.config)
 
 
@@ -51,7 +51,7 @@ def _with_kafka(config: Path | None) -> int:
 
 
 _STANDALONE_ONLY = (
-    "rules",
+    "sources",
     "listen",
     "state",
     "score",
@@ -64,17 +64,18 @@ _STANDALONE_ONLY = (
 
 
 def _standalone(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    if not options.rules:
+    if not options.sources:
         parser.error("--standalone needs --rules FILE")
 
     from agents import standalone
     from weir import logs
+    from weir.rules.ruleset import Source
 
     logs.configure()
     try:
         standalone.run(
             standalone.Options(
-                sources=options.rules,
+                sources=[Source(Path(name), text) for name, text in options.sources],
                 listen=options.listen or ["127.0.0.1:10040"],
                 state=options.state,
                 scores=options.score,
@@ -102,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     alone = parser.add_argument_group("standalone", "Rules on this host alone: no Kafka, no settings file.")
     add = alone.add_argument
     add("--standalone", action="store_true", help="instead of an agent of the fleet")
-    add("--rules", action="append", type=Path, default=[], metavar="FILE", help="rule file; may be repeated")
+    sources: dict[str, Any] = {"action": "append", "dest": "sources", "default": []}
+    add("--rules", type=lambda name: (name, None), metavar="FILE", help="rule file; may be repeated", **sources)
+    add("--rule", type=lambda text: ("--rule", text), metavar="TEXT", help="a rule; may be repeated", **sources)
     add("--listen", action="append", default=[], metavar="PLACE", help="HOST:PORT or unix:PATH; may be repeated")
     add("--state", type=Path, metavar="DIR", help="keep counters over a restart in this folder")
     add("--score", action="append", default=[], metavar="LIMIT=ACTION", help="action of a score; may be repeated")

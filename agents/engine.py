@@ -18,8 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from weir.rules.ruleset import Source, load
-from weir.rules.tables import Tables
 
 from agents import errands
 from agents.resolver import Resolver
@@ -27,6 +25,8 @@ from weir.rules.evaluation import Program
 from weir.rules.groups import Groups
 from weir.rules.needs import Ask, Evaluation, Limits, Lookup, Mail, Need, Outcome, Wait
 from weir.rules.rule import Ruleset
+from weir.rules.ruleset import Source, load
+from weir.rules.tables import Tables
 
 LOG_SECONDS = 1.0
 """Between two log lines about what went wrong with requests: who sends such does not flood the log."""
@@ -34,6 +34,10 @@ LOG_SECONDS = 1.0
 Done = Callable[[Outcome], None]
 
 log = structlog.get_logger(__name__)
+
+
+def _complain(text: str) -> None:
+    log.warning("live list", trouble=text)
 
 
 class Engine:
@@ -94,7 +98,7 @@ class Engine:
     def _load(self) -> tuple[Ruleset, Program]:
         ruleset = load(self._sources)
         dns = self._resolver is not None
-        return ruleset, Program(ruleset, self._groups, Tables(), scores=self._scores, dns=dns)
+        return ruleset, Program(ruleset, self._groups, Tables(_complain), scores=self._scores, dns=dns)
 
     def _use(self, ruleset: Ruleset, program: Program) -> None:
         self._program = program

@@ -14,10 +14,8 @@ from pathlib import Path
 import msgspec
 import structlog
 import uvloop
-from weir.rules.ruleset import Source
-from weir.settings_checks import CHECKS
 
-from agents import process
+from agents import control, process
 from agents.engine import Engine
 from agents.listeners import listen
 from agents.policy_protocol import MAX_RULES_ACTION, parse_attributes, reply
@@ -28,6 +26,8 @@ from weir import settings, systemd
 from weir.rules import scores
 from weir.rules.counters import Counters
 from weir.rules.needs import Outcome
+from weir.rules.ruleset import Source
+from weir.settings_checks import CHECKS
 
 FINISH_SECONDS = 1.0
 """At the stop, for requests that wait for DNS and the like."""
@@ -71,8 +71,8 @@ class Standalone:
         self._resolver: Resolver | None = None
         if options.dns:
             self._resolver = Resolver(servers(options.resolver), options.dns_timeout, options.dns_timeout_max)
-        self._engine = Engine(options.sources, dict(map(scores.parse, options.scores)), self._resolver)
-        self._counters = Counters()
+        self.engine = Engine(options.sources, dict(map(scores.parse, options.scores)), self._resolver)
+        self.counters = Counters()
         self._server = PolicyServer(self._dry_run if options.dry_run else self._answer, read=parse_attributes)
         self._stopping = asyncio.Event()
 
@@ -80,29 +80,30 @@ class Standalone:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._engine.reload)
+        loop.add_signal_handler(signal.SIGHUP, self.engine.reload)
         state = self._restored()
         async with AsyncExitStack() as stack:  # what is started last stops first
             if state is not None:
                 stack.callback(state.close)
+                await stack.enter_async_context(control.serve(state.directory, self))
             gc.freeze()  # rules and counters stay: no collection need look at them
             places = settings.Agent(listen=list(self._options.listen))
             await stack.enter_async_context(listen(places, self._server))
             await self._work(state)
-            await self._engine.finish(FINISH_SECONDS)
+            await self.engine.finish(FINISH_SECONDS)
             if self._resolver is not None:
                 await self._resolver.close()
         log.info("stopped")
 
     async def _work(self, state: State | None) -> None:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(process.every(1.0, lambda: self._counters.sweep(time.time())))]
+            tasks = [group.create_task(process.every(1.0, lambda: self.counters.sweep(time.time())))]
             if state is not None:
                 tasks.append(group.create_task(state.keep()))
             if (seconds := systemd.watchdog_seconds()) is not None:
                 tasks.append(group.create_task(process.every(seconds / 2, lambda: systemd.notify("WATCHDOG=1"))))
             systemd.notify("READY=1")
-            log.info("ready", rules=len(self._engine.ruleset.rules), digest=self._engine.ruleset.digest)
+            log.info("ready", rules=len(self.engine.ruleset.rules), digest=self.engine.ruleset.digest)
             await self._stopping.wait()
             systemd.notify("STOPPING=1")
             for task in tasks:
@@ -111,7 +112,7 @@ class Standalone:
     def _restored(self) -> State | None:
         if self._options.state is None:
             return None
-        state = State(self._options.state, self._counters)
+        state = State(self._options.state, self.counters)
         state.restore(time.time())
         return state
 
@@ -119,10 +120,10 @@ class Standalone:
         if attributes.get("request") != "smtpd_access_policy":
             write(b"")  # as postfwd: it is not meant for us
             return
-        self._engine.evaluate(
+        self.engine.evaluate(
             attributes,
             time.time(),
-            self._counters,
+            self.counters,
             lambda outcome: write(reply(outcome.action, MAX_RULES_ACTION)),
         )
 
@@ -131,10 +132,10 @@ class Standalone:
 
         def tell(outcome: Outcome) -> None:
             write(reply("DUNNO"))
-            rule = self._engine.ruleset.rules[outcome.rule].id if outcome.rule >= 0 else ""
+            rule = self.engine.ruleset.rules[outcome.rule].id if outcome.rule >= 0 else ""
             log.info("dry run", action=outcome.action, rule=rule, hits=len(outcome.hits))
 
         if attributes.get("request") != "smtpd_access_policy":
             write(b"")
             return
-        self._engine.evaluate(attributes, time.time(), self._counters, tell)
+        self.engine.evaluate(attributes, time.time(), self.counters, tell)

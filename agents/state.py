@@ -55,6 +55,7 @@ class State:
 
     def __init__(self, directory: Path, counters: Counters) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory = directory
         self._path = directory / "counters"
         self._counters = counters
         self._lock = (directory / "lock").open("w")

@@ -18,6 +18,7 @@ from fleet.dns import DnsServer
 from weir.rules.counters import Counters
 from weir.rules.needs import Mail, Outcome
 from weir.rules.rule import RulesError
+from weir.rules.ruleset import Source
 
 ATTRIBUTES = {
     "request": "smtpd_access_policy",
@@ -43,7 +44,7 @@ def rules(tmp_path: Path) -> Path:
 
 def engine(rules: Path, text: str, resolver: Resolver | None = None) -> Engine:
     rules.write_text(text)
-    return Engine([rules], resolver=resolver)
+    return Engine([Source(rules)], resolver=resolver)
 
 
 class Asked:
