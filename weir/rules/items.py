@@ -40,16 +40,56 @@ _KINDS = {
 }
 
 ATTRIBUTES = frozenset(
-    """request protocol_state protocol_name helo_name queue_id sender recipient recipient_count client_address
-    client_name client_port reverse_client_name server_address server_port instance sasl_method sasl_username
-    sasl_sender size ccert_subject ccert_issuer ccert_fingerprint ccert_pubkey_fingerprint encryption_protocol
-    encryption_cipher encryption_keysize etrn_domain stress policy_context compatibility_level mail_version""".split()
+    (
+        "request",
+        "protocol_state",
+        "protocol_name",
+        "helo_name",
+        "queue_id",
+        "sender",
+        "recipient",
+        "recipient_count",
+        "client_address",
+        "client_name",
+        "client_port",
+        "reverse_client_name",
+        "server_address",
+        "server_port",
+        "instance",
+        "sasl_method",
+        "sasl_username",
+        "sasl_sender",
+        "size",
+        "ccert_subject",
+        "ccert_issuer",
+        "ccert_fingerprint",
+        "ccert_pubkey_fingerprint",
+        "encryption_protocol",
+        "encryption_cipher",
+        "encryption_keysize",
+        "etrn_domain",
+        "stress",
+        "policy_context",
+        "compatibility_level",
+        "mail_version",
+    )
 )
 """What Postfix sends."""
 
 DERIVED = frozenset(
-    """sender_localpart sender_domain recipient_localpart recipient_domain reverse_address request_hits request_score
-    score matches ratecount dnsbltext""".split()
+    (
+        "sender_localpart",
+        "sender_domain",
+        "recipient_localpart",
+        "recipient_domain",
+        "reverse_address",
+        "request_hits",
+        "request_score",
+        "score",
+        "matches",
+        "ratecount",
+        "dnsbltext",
+    )
 )
 """What an evaluation adds."""
 

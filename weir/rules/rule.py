@@ -91,6 +91,8 @@ class Rule(msgspec.Struct, frozen=True, dict=True):
     rblcount: int | None = 1
     """Listings by `rbl` that are needed; None: `all`, which never fails."""
     rhsblcount: int | None = 1
+    score: float | None = None
+    """`score=N`: the rule itself never matches; its action is the answer to requests that reach a score of N."""
 
     @cached_property
     def canonical(self) -> str:
