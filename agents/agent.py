@@ -9,7 +9,7 @@ event's time is when its reply was known, and events lie in the order of the rep
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -38,13 +38,19 @@ if TYPE_CHECKING:  # DNS and patterns cost memory, which an agent without rules 
 ALONE_SECONDS = 10.0
 """Older knowledge of the fleet about us is told: we count alone."""
 _STATES = frozenset(("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN"))
+_NO_HITS: list[Hit] = []
 _DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 Write = Callable[[bytes], None]
-Asked = tuple[PolicyRequest, dict[str, str] | None]
-"""A request, and all its attributes if there are rules to look at them."""
+Asked = tuple[PolicyRequest, dict[str, str]]
+"""A request, and all its attributes for rules to look at."""
 
 log = structlog.get_logger(__name__)
+
+
+def read_for_rules(lines: bytes) -> Asked:
+    """A request from its lines, where there are rules. Raises ProtocolError."""
+    return parse(lines), parse_attributes(lines)
 
 
 class Agent:
@@ -80,7 +86,7 @@ class Agent:
         self._spool = spool
         self._snapshot = snapshot
         self._started = time.time()
-        self._answered: list[tuple[PolicyRequest, str, str, Verdict, Sequence[Hit], float]] = []
+        self._answered: list[tuple[PolicyRequest, str, str, Verdict, list[Hit], float]] = []
         self._alone = False
         self._garbage_told = 0
 
@@ -96,25 +102,25 @@ class Agent:
         self.default_realm = default_realm
         self.limits.configure(rules, default_realm)
 
-    def read(self, lines: bytes) -> Asked:
-        """A request from its lines. Raises ProtocolError."""
-        return parse(lines), None if self.engine is None else parse_attributes(lines)
-
-    def answer(self, asked: Asked, write: Write) -> None:
-        """Answer a policy request; `settle` must be called soon."""
-        request, attributes = asked
+    def answer(self, request: PolicyRequest, write: Write, attributes: dict[str, str] | None = None) -> None:
+        """Answer a policy request, by rules too if there are `attributes` to look at; `settle` must be called soon."""
         now = time.time()
         account = subjects.sasl_username(request.sasl_username, self.default_realm)
         client = subjects.client_address(request.client_address)
         knowledge = self.knowledge
         clock_offset = self.freshness.clock_offset
         verdict = judge((account, client), knowledge.decisions, knowledge.operators, now - clock_offset)
-        if self.engine is not None and attributes is not None and verdict is DUNNO:
+        if attributes is not None and verdict is DUNNO and self.engine is not None:
             self.limits.clock_offset = clock_offset
             _ByRules(self, self.engine, request, account, client, write, now).begin(attributes)
             return
         write(reply(verdict.action))
-        self._answered.append((request, account, client, verdict, (), now))
+        self._answered.append((request, account, client, verdict, _NO_HITS, now))
+
+    def answer_by_rules(self, asked: Asked, write: Write) -> None:
+        """Answer what `read_for_rules` has read."""
+        request, attributes = asked
+        self.answer(request, write, attributes)
 
     def finish(
         self,

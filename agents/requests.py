@@ -3,12 +3,10 @@
 Invariant: an event holds attributes of the envelope and the connection only, never contents or secrets.
 """
 
-from collections.abc import Sequence
-
 from agents.message_counts import Counts
 from agents.policy_protocol import PolicyRequest
 from agents.verdict import Verdict
-from weir.events import MAX_RULE, MAX_TEXT
+from weir.events import MAX_TEXT
 from weir.limits import Hit
 from weir.subjects import value
 
@@ -17,7 +15,7 @@ def fill(
     request: PolicyRequest,
     account: str,
     verdict: Verdict,
-    hits: Sequence[Hit],
+    hits: list[Hit],
     counts: Counts,
     time: float,
     clock_offset: float,
@@ -30,8 +28,9 @@ def fill(
     request.clock_offset = clock_offset
     request.action = verdict.action[:MAX_TEXT]
     request.decision = verdict.decision
-    request.rule = verdict.rule[:MAX_RULE]
-    request.limits = list(hits)
+    request.rule = verdict.rule
+    if hits:  # no client can set this one: it is a list
+        request.limits = hits
     request.sasl_username = value(account)
     request.messages = counts.messages
     request.recipients = counts.recipients

@@ -25,7 +25,7 @@ import structlog
 import uvloop
 
 from agents import metrics, process
-from agents.agent import Agent
+from agents.agent import Agent, read_for_rules
 from agents.follower import Follower, Record
 from agents.listeners import listen
 from agents.policy_server import PolicyServer
@@ -69,7 +69,10 @@ class Service:
         engine = self._engine(settings.rules) if settings.rules.files else None
         self._agent = Agent(host, settings.default_realm, self._spool, self._snapshot, engine)
         self._agent.configure(settings.default_realm, settings.rules)
-        self._server = PolicyServer(self._agent.answer, self._agent.settle, self._agent.read)
+        if engine is None:
+            self._server = PolicyServer(self._agent.answer, self._agent.settle)
+        else:
+            self._server = PolicyServer(self._agent.answer_by_rules, self._agent.settle, read_for_rules)
         self._agent.settle_soon = self._server.settle_soon
         self._shipper = Shipper(self._spool, settings.kafka, self._on_delivered)
         self._follower = Follower(settings.kafka, self._on_records, self._on_ready)
@@ -174,7 +177,9 @@ class Service:
         from weir.rules import scores
         from weir.rules.ruleset import Source
 
-        engine = Engine([Source(Path(file)) for file in rules.files], dict(map(scores.parse, rules.scores)), self._resolver)
+        engine = Engine(
+            [Source(Path(file)) for file in rules.files], dict(map(scores.parse, rules.scores)), self._resolver
+        )
         self._sources = rules.files, rules.scores
         return engine
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agents.decisions import Decisions
+from weir.events import MAX_RULE
 from weir.operators import Operators
 
 
@@ -20,7 +21,7 @@ class Verdict(NamedTuple):
     outcome: str
     """`dunno`, `operator`, `decision` or `rule`: who spoke."""
     rule: str = ""
-    """Id of the rule behind it."""
+    """Id of the rule behind it, as far as an event keeps it."""
 
 
 DUNNO = Verdict("DUNNO", "", "dunno")
@@ -28,7 +29,7 @@ DUNNO = Verdict("DUNNO", "", "dunno")
 
 def by_rule(action: str, rule: str) -> Verdict:
     """The verdict that rules give; a DUNNO of theirs is nobody's."""
-    return Verdict(action, "", "rule", rule) if action.upper() != "DUNNO" else Verdict(action, "", "dunno")
+    return Verdict(action, "", "rule", rule[:MAX_RULE]) if action.upper() != "DUNNO" else Verdict(action, "", "dunno")
 
 
 def judge(subjects: Iterable[str], decisions: Decisions, operators: Operators, now: float) -> Verdict:

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import structlog
 
-from agents.agent import Agent
+from agents.agent import Agent, read_for_rules
 from agents.follower import Record
-from agents.policy_protocol import PolicyRequest
+from agents.policy_protocol import PolicyRequest, parse
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from tests.agents.test_decisions import decision
@@ -50,8 +50,11 @@ class Running:
     def begin(self, write: Callable[[bytes], None], **attributes: str) -> None:
         """Ask; the answer is written when it is known."""
         lines = {"request": "smtpd_access_policy", "client_address": "192.0.2.9", "instance": "i"} | attributes
-        asked = self.agent.read("\n".join(f"{name}={value}" for name, value in lines.items()).encode())
-        self.agent.answer(asked, write)
+        raw = "\n".join(f"{name}={value}" for name, value in lines.items()).encode()
+        if self.agent.engine is None:
+            self.agent.answer(parse(raw), write)
+        else:
+            self.agent.answer_by_rules(read_for_rules(raw), write)
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def test_the_reply_comes_before_everything_else(running: Running, monkeypatch: p
     monkeypatch.setattr(running.spool, "append", recorded)
     for _ in range(2):
         request = PolicyRequest(seq=0, time=0.0, protocol_state="RCPT")
-        running.agent.answer((request, None), lambda _: order.append("reply"))
+        running.agent.answer(request, lambda _: order.append("reply"))
     running.agent.settle()
     running.stop()
     assert order == ["reply", "reply", "event", "event"]

@@ -1,7 +1,7 @@
 """Limits over the fleet equal an oracle that knows nothing but the list of facts: in any order, over any restart."""
 
 from collections import defaultdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -284,7 +284,7 @@ def test_a_quiet_window_becomes_bytes_and_an_empty_one_goes() -> None:
 
 
 @pytest.mark.parametrize("other", [{"seconds": 11.0}, {"maximum": 0.0}, {"subject": owner(ALICE)}])
-def test_a_tally_that_is_no_limit_of_ours_is_told(other: dict[str, object]) -> None:
+def test_a_tally_that_is_no_limit_of_ours_is_told(other: dict[str, Any]) -> None:
     topic = Topic()
     topic.send(tally(1, NOW, 5, **other))
     topic.count(NOW)
