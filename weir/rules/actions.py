@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from weir.rules import patterns
+
 LIMITS = ("rate", "size", "rcpt", "rate5321", "size5321", "rcpt5321")
 GROUP_SECONDS = 3600.0
 """How long a value stays in a group if `groupadd` does not say (postfwd 2.03)."""
@@ -26,6 +28,7 @@ _ITEM = re.compile(r"\w[-\w.]*", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*([-.*/+=]=|=[-.*/+=]|=)\s*(.*?)\s*", re.DOTALL)
 _ASKED = re.compile(r"(\[[^\]\s]+\]|[^:\s]+):(\d{1,5})(?::(.*))?", re.ASCII | re.DOTALL)
+_SECONDS = "seconds"
 _DEEPEST = 32
 _SHOWN = 60
 
@@ -224,13 +227,19 @@ def _item(name: str, written: str, offset: int) -> str:
     return item
 
 
+def number(written: str) -> float | None:
+    """The number that a text is: digits, a sign before and decimals behind at most."""
+    return float(written) if _NUMBER.fullmatch(written) else None
+
+
 def _number(name: str, meaning: str, written: str, offset: int) -> Number:
     made = text(written)
     if made.names:
         return made
-    if not _NUMBER.fullmatch(written):
+    value = number(written)
+    if value is None or (value < 0 and meaning == _SECONDS):
         raise ActionError(f"{name}: expected {meaning} as a number, got {_shown(written)}", offset)
-    return float(written)
+    return value
 
 
 def _jump(_name: str, argument: str, _offset: int, _depth: int) -> Jump:
@@ -263,14 +272,19 @@ def _note(_name: str, argument: str, _offset: int, _depth: int) -> Note:
 
 
 def _wait(name: str, argument: str, offset: int, _depth: int) -> Wait:
-    return Wait(_number(name, "seconds", argument, offset))
+    return Wait(_number(name, _SECONDS, argument, offset))
 
 
 def _ask(name: str, argument: str, offset: int, _depth: int) -> Ask:
     found = _ASKED.fullmatch(argument)
     if found is None or not 0 < int(found[2]) < 65536:
         raise ActionError(f"{name}: expected ADDRESS:PORT or ADDRESS:PORT:PATTERN, got {_shown(argument)}", offset)
-    return Ask(found[1].strip("[]"), int(found[2]), found[3] or "")
+    ignored = found[3] or ""
+    try:
+        patterns.compile(ignored)
+    except patterns.PatternError as error:
+        raise ActionError(f"{name}: {error}", offset + found.start(3) + error.offset) from error
+    return Ask(found[1].strip("[]"), int(found[2]), ignored)
 
 
 def _mail(name: str, argument: str, offset: int, _depth: int) -> Mail:
@@ -298,7 +312,7 @@ def _group(name: str, argument: str, offset: int, most: int) -> list[tuple[str, 
 
 def _groupadd(name: str, argument: str, offset: int, _depth: int) -> GroupAdd:
     group, item, *rest = _group(name, argument, offset, 3)
-    seconds = _number(name, "seconds", *rest[0]) if rest else 0.0
+    seconds = _number(name, _SECONDS, *rest[0]) if rest else 0.0
     if isinstance(seconds, Text):
         raise ActionError(f"{name}: expected seconds as a number, got {_shown(rest[0][0])}", rest[0][1])
     return GroupAdd(group[0].removeprefix("%%"), _item(name, *item), seconds or GROUP_SECONDS)
@@ -314,7 +328,7 @@ def _count(name: str, argument: str, offset: int, depth: int) -> Count:
     item = _item(name, *pieces[0])
     numbers = [
         _number(name, meaning, *piece) if piece[0] else 0.0
-        for meaning, piece in zip(("a maximum", "seconds"), pieces[1:3], strict=False)
+        for meaning, piece in zip(("a maximum", _SECONDS), pieces[1:3], strict=False)
     ]
     maximum, seconds = (*numbers, 0.0, 0.0)[:2]
     over = _parse(*pieces[3], depth + 1) if len(pieces) == 4 and pieces[3][0] else None

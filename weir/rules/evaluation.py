@@ -1,21 +1,207 @@
-"""A rule set, compiled: requests in, outcomes out. (Signatures; being written.)"""
+"""A rule set, compiled: requests in, outcomes out.
 
-from collections.abc import Mapping
+    program = Program(ruleset, groups, tables, scores={}, dns=True)
+    evaluation = program.evaluate(attributes, now, limits)      # a generator: see weir.rules.needs
 
+Rules are gone through from the first to the last. One that matches has its actions done, until one of them replies;
+a jump goes on with another rule, backwards too. After the last rule the reply is DUNNO.
+
+Invariants
+- Every evaluation ends: beyond one for each rule, no more than `REPEATS` matches are followed, which only jumps
+  backwards can use up. Then the reply is DUNNO, and `trouble` says why.
+- Nothing that a request brings is parsed: conditions and actions were compiled when the program was made.
+- An evaluation that needs nothing from outside yields nothing.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+from weir.rules import actions, lists, scores
+from weir.rules.conditions import compile_alternatives
+from weir.rules.functions import Compiler, Pending, Step
 from weir.rules.groups import Groups
-from weir.rules.needs import Evaluation, Limits
-from weir.rules.rule import Ruleset
+from weir.rules.lists import Checks, Verdict
+from weir.rules.matcher import Candidates, Matcher
+from weir.rules.needs import Counted, Evaluation, Limits, Outcome
+from weir.rules.rule import Condition, Rule, Ruleset
 from weir.rules.tables import Tables
+
+DEFAULT = "DUNNO"
+REPEATS = 1000
+_NO_DNS = Verdict(True)
+_OF_MATCHES = frozenset({"request_hits", "matches", "rblcount", "rhsblcount", "dnsbltext"})
+"""Items that a match sets; only done for those that some rule reads."""
+
+
+class Run:
+    """One request on its way through the rules: what conditions look at and actions work on."""
+
+    __slots__ = (
+        "candidates",
+        "counted",
+        "groups",
+        "hits",
+        "items",
+        "limits",
+        "matcher",
+        "notes",
+        "now",
+        "request",
+        "tables",
+        "target",
+    )
+
+    def __init__(self, program: "Program", request: Mapping[str, str], now: float, limits: Limits) -> None:
+        self.request = request
+        self.items = {**request, **derived(request)}
+        self.now = now
+        self.limits = limits
+        self.groups = program.groups
+        self.tables = program.tables
+        self.matcher = program.matcher
+        self.candidates: Candidates = self.matcher.begin(self.items)
+        self.hits: list[int] = []
+        self.counted: list[Counted] = []
+        self.notes: list[str] = []
+        self.target = -1
+
+    def put(self, item: str, value: str) -> None:
+        self.items[item] = value
+        self.matcher.update(self.candidates, item, value)
 
 
 class Program:
-    """Raises ValueError if a score limit's action is none."""
+    """What is made of a rule set to answer requests. Groups outlive it, as counters do."""
 
     def __init__(
         self, ruleset: Ruleset, groups: Groups, tables: Tables, *, scores: Mapping[float, str], dns: bool
     ) -> None:
-        """Groups live longer than a program; `scores`: limit → action beside the default (`weir.rules.scores.parse`)."""
+        """`scores`: limit → action, beside the default (`weir.rules.scores.parse`). Raises ValueError for one that is
+        no action. Without `dns` no condition that asks the network holds, and no evaluation yields a Lookup.
+        """
+        self.ruleset = ruleset
+        self.groups = groups
+        self.tables = tables
+        self.matcher = Matcher(ruleset)
+        self._dns = dns
+        self._late: list[str] = []
+        self._parsed = [[actions.parse(action.text) for action in rule.actions] for rule in ruleset.rules]
+        self._steps = self._compile(scores)
+        self._checks = [self._compile_checks(rule) for rule in ruleset.rules]
+        self._items = [
+            len({condition.item for condition in rule.conditions} - set(lists.LISTS)) for rule in ruleset.rules
+        ]
+        """For each rule the items that `matches` counts in any case; DNS lists count by their listings."""
+        self._told = _OF_MATCHES & self._read()
+        self._conditional_on_matches = any(
+            condition.item == "matches" for rule in ruleset.rules for condition in rule.conditions
+        )
 
     def evaluate(self, items: Mapping[str, str], now: float, limits: Limits) -> Evaluation:
         """Answer a request; its attributes are left as they are. `now` is in Unix seconds."""
-        raise NotImplementedError
+        run = Run(self, items, now, limits)
+        most = len(self._steps) + REPEATS
+        number = -1
+        if self._told:
+            self._reset(run)
+        while (number := self._find(run, number + 1 if run.target < 0 else run.target)) >= 0:
+            run.target = -1
+            verdict = yield from self._examine(run, number)
+            if not verdict.holds:
+                continue
+            run.hits.append(number)
+            if len(run.hits) > most:
+                return self._outcome(run, DEFAULT, -1, f"{self.ruleset.rules[number].id}: jumps without end")
+            if self._told:
+                self._tell(run, number, verdict)
+            for step in self._steps[number]:
+                result = step(run)
+                while isinstance(result, Pending):
+                    result = result.then((yield result.need))
+                if result is not None:
+                    return self._outcome(run, result or DEFAULT, number)
+        return self._outcome(run, DEFAULT, -1)
+
+    def _find(self, run: Run, start: int) -> int:
+        """The next rule that matches, but for what it asks DNS; -1: none."""
+        found = self.matcher.find(run.candidates, start, run)
+        if not self._conditional_on_matches or found == start:
+            return found
+        # `matches` is what the rule before came to. That was one that matched only for the rule at `start`.
+        run.put("matches", "0")
+        return self.matcher.find(run.candidates, start + 1, run)
+
+    def _examine(self, run: Run, number: int) -> Generator[Any, Any, Verdict]:
+        checks = self._checks[number]
+        if checks is None:
+            return _NO_DNS
+        if not self._dns:
+            return checks.off
+        return (yield from checks.examine(run.items, run))
+
+    def _tell(self, run: Run, number: int, verdict: Verdict) -> None:
+        """Set the items that tell of a match."""
+        values = {
+            "matches": str(2 + self._items[number] + verdict.rblcount + verdict.rhsblcount),
+            "rblcount": str(verdict.rblcount),
+            "rhsblcount": str(verdict.rhsblcount),
+            "dnsbltext": verdict.dnsbltext,
+        }
+        for item in self._told:
+            if item in values:
+                run.put(item, values[item])
+        if "request_hits" in self._told:
+            before = run.items.get("request_hits")
+            rule = self.ruleset.rules[number].id
+            run.put("request_hits", rule if before is None else f"{before};{rule}")
+
+    def _reset(self, run: Run) -> None:
+        for item in self._told - {"request_hits", "dnsbltext"}:
+            run.put(item, "0")
+
+    def _outcome(self, run: Run, action: str, rule: int, trouble: str = "") -> Outcome:
+        troubles = [trouble, self.matcher.take_trouble(), *self._late]
+        self._late.clear()
+        return Outcome(action, run.hits, run.counted, run.notes, rule, "; ".join(filter(None, troubles)))
+
+    def _compile(self, more: Mapping[float, str]) -> list[list[Step]]:
+        compiler = Compiler(self.ruleset.by_id, scores.limits(more), self._late.append)
+        return [
+            [compiler.compile(action, rule) for action in parsed]
+            for rule, parsed in zip(self.ruleset.rules, self._parsed, strict=True)
+        ]
+
+    def _compile_checks(self, rule: Rule) -> Checks[Run] | None:
+        def late(pattern: str) -> None:
+            self._late.append(f"{rule.id}: pattern {pattern} took too long")
+
+        return lists.compile_checks(
+            rule, lambda condition: compile_alternatives([condition], late).hold, self.tables.lines
+        )
+
+    def _read(self) -> set[str]:
+        """All items that some rule reads."""
+        found: set[str] = set()
+        for rule, parsed in zip(self.ruleset.rules, self._parsed, strict=True):
+            found.update(*map(actions.names, parsed))
+            found.update(*map(_read, rule.conditions))
+        return found
+
+
+def _read(condition: Condition) -> Iterator[str]:
+    yield condition.item
+    for value in condition.values:
+        # A live list may name any item in any of its lines.
+        yield from _OF_MATCHES if value.live else actions.text(value.text).names
+
+
+def derived(request: Mapping[str, str]) -> dict[str, str]:
+    """Items that are made of a request's attributes; an empty sender is `<>`."""
+    made = {"sender": request.get("sender") or "<>"}
+    for item in ("sender", "recipient"):
+        local, at, domain = (made.get(item) or request.get(item, "")).rpartition("@")
+        made[f"{item}_localpart"], made[f"{item}_domain"] = (local, domain) if at else ("", "")
+    address = request.get("client_address", "")
+    if "." in address and ":" not in address:
+        made["reverse_address"] = ".".join(reversed(address.split(".")))
+    return made

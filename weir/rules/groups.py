@@ -4,7 +4,9 @@ Invariants: a value that is in a group is not put in again, so its time is never
 a group holds no more than `LARGEST` values, whoever sends them.
 """
 
-LARGEST = 100_000
+LARGEST = 999_999
+"""As in postfwd 2.03."""
+SWEEP_SECONDS = 600.0
 
 
 class Groups:
@@ -12,7 +14,8 @@ class Groups:
 
     def __init__(self) -> None:
         self._groups: dict[str, dict[str, float]] = {}
-        """Group → value → end. The order is that of coming, not that of going: times differ by rule."""
+        """Group → value → end."""
+        self._swept: dict[str, float] = {}
 
     def add(self, group: str, value: str, seconds: float, now: float) -> None:
         """Put a value in for so long, unless it is in."""
@@ -20,9 +23,10 @@ class Groups:
         value = value.lower()
         if members.get(value, 0.0) > now:
             return
-        if len(members) >= LARGEST and value not in members:
-            self._sweep(members, now)
-        if len(members) < LARGEST or value in members:
+        if not 0.0 <= now - self._swept.setdefault(group, now) < SWEEP_SECONDS:
+            self._swept[group] = now
+            members = self._groups[group] = {one: end for one, end in members.items() if end > now}
+        if len(members) < LARGEST:
             members[value] = now + seconds
 
     def remove(self, group: str, value: str) -> None:
@@ -38,18 +42,10 @@ class Groups:
     def dump(self, now: float) -> list[tuple[str, str, float]]:
         """Group, value and end of all, to be kept over a restart."""
         return [
-            (group, value, end)
-            for group, members in self._groups.items()
-            for value, end in members.items()
-            if end > now
+            (group, value, end) for group in self._groups for value, end in self._groups[group].items() if end > now
         ]
 
     def restore(self, records: list[tuple[str, str, float]], now: float) -> None:
         """Take up what was dumped, as far as it is not over."""
         for group, value, end in records:
             self.add(group, value, end - now, now)
-
-    @staticmethod
-    def _sweep(members: dict[str, float], now: float) -> None:
-        for value in [value for value, end in members.items() if end <= now]:
-            del members[value]
