@@ -19,11 +19,10 @@ _ACTION = re.compile(r"\saction\s*=", re.ASCII)
 
 
 class Builder:
-    """Makes rules of lines. Errors go to the reader's."""
+    """Makes rules of lines. Errors and warnings go to the reader's."""
 
     def __init__(self, reader: Reader) -> None:
         self.rules: list[Rule] = []
-        self.warnings: list[RuleWarning] = []
         self._reader = reader
         self._lists = Lists(live=False, fault=self._fault)
         self._live = Lists(live=True, fault=self._warn_at, loop=self._fault)
@@ -185,7 +184,7 @@ class Builder:
         self._fault(self._reader.position(offset), text)
 
     def _warn_at(self, position: Position, text: str) -> None:
-        self.warnings.append(RuleWarning(position, text))
+        self._reader.warnings.append(RuleWarning(position, text))
 
     def _warn(self, offset: int, text: str) -> None:
         self._warn_at(self._reader.position(offset), text)

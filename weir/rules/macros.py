@@ -14,7 +14,7 @@ LONGEST = 1_000_000
 DEEPEST = 50
 """Macros in one another."""
 
-_NAME = re.compile(r"&&([-\w]+)\s*", re.ASCII)
+_NAME = re.compile(r"&&([-\w]+)(\s*)", re.ASCII)
 _COST = 10
 """Characters that a part of a line counts for beside its own."""
 
@@ -30,6 +30,8 @@ class MacroError(ValueError):
 class Macros:
     def __init__(self) -> None:
         self._texts: dict[str, Text] = {}
+        self.glued: list[tuple[str, int]] = []
+        """Macros that blanks in the middle of a value went with, and where they were used."""
 
     def define(self, line: Text) -> bool:
         """Tell whether a line defines a macro, and remember it. Raises MacroError."""
@@ -72,7 +74,12 @@ class Macros:
             if len(around) == DEEPEST:
                 raise MacroError(f"more than {DEEPEST} macros in one another", offset)
             before = text[end : found.start()]
-            yield before[: len(before.characters.rstrip())]
+            kept = before[: len(before.characters.rstrip())]
+            left = kept.characters[-1:] if len(kept.characters) < len(before.characters) else ""
+            right = text.characters[found.end() : found.end() + 1] if found[2] else ""
+            if (left + right).strip(";=<>~"):
+                self.glued.append((name, offset))
+            yield kept
             yield from self._expand(self._texts[name], (*around, name))
             end = found.end()
         yield text[end:]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from weir.rules.macros import MacroError, Macros
 from weir.rules.origins import Origins, Text, join
-from weir.rules.rule import Position, RuleError
+from weir.rules.rule import Position, RuleError, RuleWarning
 
 _QUOTES = re.compile('[^"]+')
 _NO_UTF8 = re.compile("[\ud800-\udfff]")
@@ -34,6 +34,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.errors: list[RuleError] = []
+        self.warnings: list[RuleWarning] = []
         self._origins = Origins()
         self._macros = Macros()
 
@@ -44,12 +45,19 @@ class Reader:
             try:
                 self._check(line)
                 if not self._macros.define(line):
-                    yield Line(self._macros.expand(line).strip(), line.offsets[0])
+                    text = self._macros.expand(line).strip()
+                    self._warn_of_glued()
+                    yield Line(text, line.offsets[0])
             except MacroError as error:
                 self.errors.append(RuleError(self.position(error.offset), str(error)))
 
     def position(self, offset: int) -> Position:
         return self._origins.position(offset)
+
+    def _warn_of_glued(self) -> None:
+        for name, offset in self._macros.glued:
+            self.warnings.append(RuleWarning(self.position(offset), f"the blanks around &&{name} go with it"))
+        self._macros.glued.clear()
 
     def _check(self, line: Text) -> None:
         if not is_text(line.characters):

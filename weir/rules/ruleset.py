@@ -47,7 +47,7 @@ def load(sources: Sequence[Source]) -> Ruleset:
     if reader.errors:
         raise RulesError(list(dict.fromkeys(reader.errors)))
     ruleset = Ruleset(tuple(builder.rules), tuple(dict.fromkeys((*files, *builder.files))))
-    warnings = (*builder.warnings, *_misspelt(ruleset))
+    warnings = (*reader.warnings, *_misspelt(ruleset))
     return Ruleset(ruleset.rules, ruleset.files, tuple(dict.fromkeys(warnings)))
 
 

@@ -74,7 +74,7 @@ def check(item: str, operator: str, text: str) -> str | None:
         return _CHECKS[kind](text)
     if kind is Kind.NUMBER or operator in items.NUMERIC:
         if text and not _NUMBER.fullmatch(text):
-            raise ValueError(f"expected a number, got {text}")
+            raise ValueError(f"expected a number after {operator}, got {text}")
     elif operator in items.PATTERN:
         with contextlib.suppress(NotImplementedError):
             patterns.compile(text)
@@ -120,6 +120,8 @@ def _days(text: str) -> str | None:
 
 
 def _months(text: str) -> str | None:
+    if text == "0":
+        return "0 is every month: write Jan"
     ends = _range(
         text,
         "months are Jan to Dec or one digit, 0 for January",
