@@ -29,6 +29,7 @@ from weir import __version__, echo, subjects, topics
 from weir.decisions import Decision
 from weir.events import Heartbeat, is_accepted
 from weir.limits import Hit
+from weir.rules.counters import Counters
 from weir.rules.needs import Limit, Outcome
 from weir.settings import Rules
 
@@ -89,6 +90,11 @@ class Agent:
         self._answered: list[tuple[PolicyRequest, str, str, Verdict, list[Hit], float]] = []
         self._alone = False
         self._garbage_told = 0
+
+    @property
+    def counters(self) -> Counters:
+        """Of the rules' limits, this host's."""
+        return self.limits.counters
 
     def recall(self, now: float) -> None:
         """Take up what was known before a restart: decisions, operators' words, messages under way."""
@@ -203,6 +209,8 @@ class Agent:
         self.clock_offset = self.freshness.clock_offset
         self.age = age = self.freshness.age(now)
         self.knowledge.decisions.expire(now - self.clock_offset, 1000)
+        if self.engine is not None:
+            self.counters.sweep(now)
         alone = (now - self._started if age < 0 else age) > ALONE_SECONDS
         if alone != self._alone:
             self._alone = alone

@@ -93,7 +93,7 @@ class AgentCollector(Collector):
         yield "clock_offset_seconds", "What this host's clock is ahead of the broker's", agent.clock_offset
         yield "decisions", "Subjects with decisions in memory", len(knowledge.decisions)
         yield "operators_words", "Operators' blocks and allows in memory", len(knowledge.operators.standing)
-        yield "limits", "Limits' counters of this host", len(agent.limits.counters)
+        yield "limits", "Limits' counters of this host", len(agent.counters)
         yield "messages", "Messages under way that are remembered", len(agent.counts)
         yield "stale", "1 until decisions and operators' words were read to their end", not knowledge.complete
         yield "follow_failing", "1 while decisions and operators' words cannot be read", self._follower.failing

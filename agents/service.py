@@ -89,9 +89,7 @@ class Service:
             self._spool.open()
             stack.callback(self._spool.close)
             self._agent.recall(time.time())
-            state = self._restored()
-            if state is not None:
-                stack.callback(state.close)
+            state = await self._keep_counters(stack) if self._agent.engine is not None else None
             gc.freeze()  # what was recalled stays: no collection need look at it
             self._snapshot.start()
             stack.callback(self._snapshot.close)
@@ -104,12 +102,15 @@ class Service:
             await self._work(state)
         log.info("stopped")
 
-    def _restored(self) -> State | None:
-        """The host's counters, taken up from before a restart."""
-        if self._agent.engine is None:
-            return None
-        state = State(self._settings.agent.spool / "limits", self._agent.limits.counters)
+    async def _keep_counters(self, stack: AsyncExitStack) -> State:
+        """Take up the host's counters from before a restart, and let commands on this host ask about them."""
+        from agents import control
+
+        directory = self._settings.agent.spool
+        state = State(directory / "limits", self._agent.counters)
         state.restore(time.time())
+        stack.callback(state.close)
+        await stack.enter_async_context(control.serve(directory, self._agent))
         return state
 
     async def _work(self, state: State | None) -> None:
@@ -129,6 +130,8 @@ class Service:
                 task.cancel()
         if self._agent.engine is not None:
             await self._agent.engine.finish(FINISH_SECONDS)
+        if self._resolver is not None:
+            await self._resolver.close()
 
     async def _tell_ready(self) -> None:
         with suppress(TimeoutError):
