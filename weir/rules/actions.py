@@ -281,7 +281,8 @@ def _ask(name: str, argument: str, offset: int, _depth: int) -> Ask:
         raise ActionError(f"{name}: expected ADDRESS:PORT or ADDRESS:PORT:PATTERN, got {_shown(argument)}", offset)
     ignored = found[3] or ""
     try:
-        patterns.compile(ignored)
+        if ignored:
+            patterns.compile(ignored)
     except patterns.PatternError as error:
         raise ActionError(f"{name}: {error}", offset + found.start(3) + error.offset) from error
     return Ask(found[1].strip("[]"), int(found[2]), ignored)
