@@ -1,21 +1,15 @@
 """Elements of conditions as they are written, and whether they make sense for their item."""
 
-import contextlib
-import ipaddress
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
-from weir.rules import items, lists, patterns
+from weir.rules import addresses, calendar, items, lists, patterns
 from weir.rules.items import Kind
 
 _VARIABLE = re.compile(r"\$\$\s*(?:\w+|\(\w+\))", re.ASCII)
 _GROUP = re.compile(r"%%\w[-\w.]*", re.ASCII)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
-_DATE = re.compile(r"(\d\d)\.(\d\d)\.(\d{4})", re.ASCII)
-_TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d|24:00:00", re.ASCII)
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_TWO_DIGITS = re.compile(r"\d\d", re.ASCII)
 
 
 class Element(NamedTuple):
@@ -70,14 +64,17 @@ def check(item: str, operator: str, text: str) -> str | None:
     if is_dynamic(text):
         return None
     kind = items.kind(item)
-    if kind in _CHECKS:
-        return _CHECKS[kind](text)
-    if kind is Kind.NUMBER or operator in items.NUMERIC:
+    if kind in calendar.KINDS:
+        return _calendar(kind, text)
+    if kind is Kind.ADDRESS or kind is Kind.DNS_ADDRESS:
+        _address(text)
+    elif kind is Kind.DNS_LIST:
+        lists.check(text)
+    elif kind is Kind.NUMBER or operator in items.NUMERIC:
         if text and not _NUMBER.fullmatch(text):
             raise ValueError(f"expected a number after {operator}, got {text}")
     elif operator in items.PATTERN:
-        with contextlib.suppress(NotImplementedError):
-            patterns.compile(text)
+        patterns.compile(text)
     return None
 
 
@@ -86,66 +83,22 @@ def offset_of(error: ValueError) -> int:
     return getattr(error, "offset", 0) or (error.args[1] if len(error.args) > 1 else 0)
 
 
-def _address(text: str) -> str | None:
+def _address(text: str) -> None:
     try:
-        ipaddress.ip_network(text, strict=False)
+        addresses.network(text)
     except ValueError:
         hint = ": separate them by commas" if len(text.split()) > 1 else ""
         raise ValueError(f"expected an address or a network, IPv4 or IPv6, got {text or 'nothing'}{hint}") from None
-    return None
 
 
-def _dns_list(text: str) -> str | None:
-    lists.check(text)
-    return None
-
-
-def _date(text: str) -> str | None:
-    def is_date(end: str) -> bool:
-        found = _DATE.fullmatch(end)
-        return found is not None and 1 <= int(found[1]) <= 31 and 1 <= int(found[2]) <= 12
-
-    _range(text, "a date is DD.MM.YYYY or DD.MM.YYYY-DD.MM.YYYY", is_date)
-    return None
-
-
-def _time(text: str) -> str | None:
-    _range(text, "a time is HH:MM:SS-HH:MM:SS", lambda end: _TIME.fullmatch(end) is not None)
-    return None if "-" in text else f"{text} is one second a day: write {text}- for all that follows"
-
-
-def _days(text: str) -> str | None:
-    _range(text, "days are Sun to Sat or 0 to 6", lambda end: end.lower() in _DAYS or end in tuple("0123456"))
-    return "0 is every day: write Sun" if text == "0" else None
-
-
-def _months(text: str) -> str | None:
+def _calendar(kind: Kind, text: str) -> str | None:
+    calendar.compile(kind, text)
+    if not text.strip("- "):
+        raise ValueError(f"expected a value or a range, got {text or 'nothing'}")
+    if kind is Kind.TIME and "-" not in text:
+        return f"{text} is one second a day: write {text}- for all that follows"
     if text == "0":
-        return "0 is every month: write Jan"
-    ends = _range(
-        text,
-        "months are Jan to Dec or one digit, 0 for January",
-        lambda end: end.lower() in _MONTHS or re.fullmatch("[0-9]|1[0-2]", end) is not None,
-    )
-    if any(len(end) == 2 for end in ends):
-        return f"{text}: months of two digits are not understood, and never hold: write Nov or Dec"
+        return f"0 is every one of the {kind.value}: write {'Sun' if kind is Kind.DAYS else 'Jan'}"
+    if kind is Kind.MONTHS and _TWO_DIGITS.search(text):
+        return f"{text}: months of two digits are not understood: write Nov or Dec"
     return None
-
-
-def _range(text: str, expected: str, is_end: Callable[[str], bool]) -> list[str]:
-    """The ends of `FROM-TO`, of which one may be missing, or of one value."""
-    ends = [end.strip() for end in text.split("-")]
-    if len(ends) > 2 or not any(ends) or not all(is_end(end) for end in ends if end):
-        raise ValueError(f"{expected}, got {text or 'nothing'}")
-    return ends
-
-
-_CHECKS: dict[Kind, Callable[[str], str | None]] = {
-    Kind.ADDRESS: _address,
-    Kind.DNS_ADDRESS: _address,
-    Kind.DNS_LIST: _dns_list,
-    Kind.DATE: _date,
-    Kind.TIME: _time,
-    Kind.DAYS: _days,
-    Kind.MONTHS: _months,
-}
