@@ -146,6 +146,7 @@ def test_counts_of_listings(written: str, rblcount: int | None, rhsblcount: int 
 def test_a_score_of_a_rule() -> None:
     assert rule("id=A; score=4; score=4.5; action=REJECT").score == 4.5
     assert rule("id=A; action=REJECT").score is None
+    assert rule("id=A; score=4; action=REJECT").conditions[0].values == ()  # it never matches
 
 
 def test_sources_are_read_in_order(tmp_path: Path) -> None:
@@ -296,6 +297,19 @@ def test_a_rule_that_differs_in_layout_only_is_the_same_in_the_fleet() -> None:
     plain = rule("id=A; sender==a; size>=5; action=OK")
     other = rule('&&M { size >= "5" };\nid=A\n  &&M;  sender  ==a # so\n  action=OK')
     assert plain.digest == other.digest
+
+
+@pytest.mark.parametrize("written", ["rblcount=2", "rhsblcount=all", "score=4", "sender==b", "action=HOLD"])
+def test_a_rule_that_says_something_else_is_another_one(written: str) -> None:
+    assert rule(f"id=A; sender==a; {written}; action=OK").digest != rule("id=A; sender==a; action=OK").digest
+
+
+def test_a_list_that_is_missing_is_told_wherever_it_is_named() -> None:
+    text = "sender==file:/none/l; action=OK\nsender==file:/none/l; action=OK"
+    assert errors(text) == [
+        "1.cf:1:9: /none/l cannot be read: No such file or directory",
+        "1.cf:2:9: /none/l cannot be read: No such file or directory",
+    ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

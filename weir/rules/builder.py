@@ -54,6 +54,8 @@ class Builder:
                     parts[piece.item] = self._setting(piece)
                 case _:
                     conditions.append(self._condition(piece))
+        if "score" in parts:  # such a rule never matches: it only says what is done at that score
+            conditions.append(Condition("score", "=", (), self._reader.position(line.start)))
         if rule_actions:
             number = len(self.rules)
             self.rules.append(

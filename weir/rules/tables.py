@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 def reference(text: str) -> Reference | None:
     """The list that an element names; None if it is none. `cfile:` and `ctable:` are `file:` and `table:`."""
-    found = _REFERENCE.fullmatch(text)
+    found = _REFERENCE.fullmatch(text) if ":" in text else None
     if found is None:
         return None
     prefix, name, path = found.groups()
@@ -78,6 +78,8 @@ class Lists:
         self._fault = fault
         self._loop = loop or fault
         self._read: dict[LiveFile, list[Entry]] = {}
+        self._unread: dict[Path, str] = {}
+        """Why a file cannot be read, which is told wherever it is named."""
         self.files: dict[Path, Stamp | None] = {}
         """All that was read, or would have been; None if it could not."""
 
@@ -95,7 +97,8 @@ class Lists:
             if steps > MOST:
                 self._fault(named, f"{file.path} and the lists that it names have more than {MOST:,} elements")
                 break
-            entry = entry._replace(negated=entry.negated != within[-1].negated)
+            if within[-1].negated:
+                entry = entry._replace(negated=not entry.negated)
             inner = reference(entry.text)
             around = within[-1].paths
             if inner is None:
@@ -113,17 +116,15 @@ class Lists:
     def _own(self, file: LiveFile, named: Position) -> list[Entry]:
         """What is written in a file itself."""
         if file not in self._read:
-            self._read[file] = []
             self.files.setdefault(file.path, stamp(file.path))
             try:
-                content = _content(file.path)
-            except FileNotFoundError as error:
-                if not self._live:
-                    self._fault(named, f"{file.path} cannot be read: {error.strerror}")
+                self._read[file] = list(self._parse(str(file.path), _content(file.path), file.is_table))
             except (OSError, ValueError) as error:
-                self._fault(named, f"{file.path} cannot be read: {getattr(error, 'strerror', None) or error}")
-            else:
-                self._read[file] = list(self._parse(str(file.path), content, file.is_table))
+                self._read[file] = []
+                if not (self._live and isinstance(error, FileNotFoundError)):
+                    self._unread[file.path] = str(getattr(error, "strerror", None) or error)
+        if file.path in self._unread:
+            self._fault(named, f"{file.path} cannot be read: {self._unread[file.path]}")
         return self._read[file]
 
     def _parse(self, name: str, content: str, is_table: bool) -> Iterator[Entry]:
@@ -133,22 +134,22 @@ class Lists:
                 said = words[0]
             if not said:
                 continue
-            position = Position(name, number, line.index(said) + 1)
+            column = line.index(said) + 1
             if not is_text(said):
-                self._fault(position, NO_TEXT)
+                self._fault(Position(name, number, column), NO_TEXT)
                 continue
             try:
                 text, negated, start = element(said)
             except ValueError as error:
-                self._fault(position, str(error.args[0]))
+                self._fault(Position(name, number, column), str(error.args[0]))
             else:
-                yield Entry(text, negated, position._replace(column=position.column + start))
+                yield Entry(text, negated, Position(name, number, column + start))
 
 
 def stamp(path: Path) -> Stamp | None:
     """Tells whether a file is another one than before; None if it is not there."""
     try:
-        found = os.stat(path)  # noqa: PTH116: it is asked for with each request
+        found = os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
@@ -164,7 +165,6 @@ def _content(path: Path) -> str:
 class _Present(NamedTuple):
     """What a live list held when it was read."""
 
-    version: int
     lines: tuple[str, ...]
     files: dict[Path, Stamp | None]
 
@@ -176,28 +176,20 @@ class Tables:
         """`complain` is told what in a live list makes no sense, once for each state of it."""
         self.complain = complain
         self._present: dict[LiveFile, _Present] = {}
-        self._versions = 0
-
-    def version(self, live: LiveFile) -> int:
-        """A number that is another one whenever `lines` are others. Looks at the files' dates each time."""
-        return self._look(live).version
 
     def lines(self, live: LiveFile) -> tuple[str, ...]:
         """The elements as they are written (see `weir.rules.values.element`), those of lists that it names among
-        them; none if the file is missing."""
-        return self._look(live).lines
-
-    def _look(self, live: LiveFile) -> _Present:
+        them; none if the file is missing. Looks at the files' dates each time; the same tuple while nothing changed.
+        """
         present = self._present.get(live)
         if present is None or any(stamp(path) != last for path, last in present.files.items()):
             present = self._present[live] = self._read(live)
-        return present
+        return present.lines
 
     def _read(self, live: LiveFile) -> _Present:
         lists = Lists(live=True, fault=lambda position, text: self.complain(f"{position}: {text}"))
         entries = lists.entries(live, False, Position(str(live.path), 1, 1))
-        self._versions += 1
-        return _Present(self._versions, tuple(map(_written, entries)), lists.files)
+        return _Present(tuple(map(_written, entries)), lists.files)
 
 
 def _written(entry: Entry) -> str:
