@@ -53,7 +53,7 @@ class Asked:
     def __init__(self, engine: Engine, limits: Counters | None = None, **attributes: str) -> None:
         self.outcome: Outcome | None = None
         self._done = asyncio.Event()
-        engine.evaluate({**ATTRIBUTES, **attributes}, time.time(), limits or Counters(), self._take)
+        engine.evaluate({**ATTRIBUTES, **attributes}, time.time(), Counters() if limits is None else limits, self._take)
 
     @property
     def action(self) -> str:
@@ -286,7 +286,7 @@ def test_good_rules_replace_those_in_use_and_bad_ones_do_not(rules: Path, logs: 
         rules.unlink()
         assert not used.reload()
         assert Asked(used).action == "OK second"
-        assert used.hits == {"B": 2}
+        assert used.hits == {"B": 3}
 
     run(client)
     assert [entry["log_level"] for entry in logs] == ["info", "error", "error"]
