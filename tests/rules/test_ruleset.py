@@ -220,6 +220,10 @@ def test_live_lists_that_contain_themselves_are_errors(tmp_path: Path, monkeypat
             "1.cf:1:1: expected ITEM=VALUE, got rate(sender/1/2/OK): an action is written action=…",
         ),
         ("id=A; a b==1; action=OK", "1.cf:1:7: expected an item before ==, got a b"),
+        (
+            "id=A; $$helo_name~=x; action=OK",
+            "1.cf:1:7: expected an item before ~=, got $$helo_name; did you mean helo_name?",
+        ),
         ("id=A; ==1; action=OK", "1.cf:1:7: expected an item before ==, got nothing"),
         ("id=A; action=; x==1", "1.cf:1:7: expected an action after action="),
         ("id=A; action=RATE(sender/1/2/OK)", "1.cf:1:14: there is no function RATE(); did you mean rate()?"),
@@ -279,6 +283,7 @@ def test_all_errors_are_told_at_once_and_each_once(tmp_path: Path) -> None:
             ["1.cf:1:1: a rule without action does nothing: is a ; missing before action=?"],
         ),
         ("client_address=10.0.0.1,,10.0.0.2; action=OK", ["1.cf:1:25: nothing between two commas"]),
+        ("action=action=OK", ["1.cf:1:8: this action begins with action=, which goes to Postfix as it is"]),
         ("days=0; action=OK", ["1.cf:1:6: days: 0 is every one of the days: write Sun"]),
         ("&&T { away };\naction=REJECT go &&T; x==1", ["1.cf:2:18: the blanks around &&T go with it"]),
         ("&&T { x==1 };\nid=A; &&T ; action=OK", []),

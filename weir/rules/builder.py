@@ -15,6 +15,7 @@ from weir.rules.values import check, element, offset_of
 
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _SCORE = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
+_TWICE = re.compile(r"action\s*=", re.ASCII)
 _ACTION = re.compile(r"\saction\s*=", re.ASCII)
 
 
@@ -77,6 +78,8 @@ class Builder:
         if not text:
             self._error(piece.start, "expected an action after action=")
             return
+        if _TWICE.match(text):
+            self._warn(piece.value_start, "this action begins with action=, which goes to Postfix as it is")
         try:
             actions.parse(text)
         except actions.ActionError as error:

@@ -13,6 +13,7 @@ from weir.rules.reader import Line
 
 _OPERATOR = re.compile(r"[=~<>]=|[<>]|[=!][=~<>]|=")
 _ITEM = re.compile(r"\w[-\w.]*", re.ASCII)
+_VARIABLE = re.compile(r"\$\$\(?(\w+)\)?", re.ASCII)
 _ALIASES = {">=": "=>", "<=": "=<", "~=": "=~"}
 _ACTION = re.compile(r"(?:OK|DUNNO|REJECT|DEFER|HOLD|WARN|[45]\d\d)\b|(\w+)\s*\(", re.IGNORECASE | re.ASCII)
 _SHOWN = 40
@@ -84,7 +85,9 @@ def _piece(text: Text, is_last: bool) -> Piece | PieceError:
 
 
 def _hint(text: str) -> str:
-    """For an action without its `action=`."""
+    """For an item with `$$`, and for an action without its `action=`."""
+    if variable := _VARIABLE.fullmatch(text):
+        return f"; did you mean {variable[1]}?"
     found = _ACTION.match(text)
     if found is None or (found[1] is not None and found[1] not in actions.FUNCTIONS):
         return ""

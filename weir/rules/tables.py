@@ -149,7 +149,7 @@ class Lists:
 def stamp(path: Path) -> Stamp | None:
     """Tells whether a file is another one than before; None if it is not there."""
     try:
-        found = os.stat(path)  # noqa: PTH116
+        found = os.stat(path)
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
