@@ -67,6 +67,9 @@ class Counters:
         self._prefixes: dict[_Kind, str] = {}
         self._known: dict[Limit, str] = {}
         """Prefixes of limits met lately: a limit's hash costs less than a kind."""
+        self._now = 0.0
+        self._moment = 0
+        """The time of the last count, in seconds and microseconds: many limits count a request."""
         self._swept = 0.0
         self._next_shard = 0
 
@@ -76,20 +79,22 @@ class Counters:
 
     def count(self, limit: Limit, key: str, increment: int, items: Mapping[str, str], now: float) -> tuple[int, bool]:
         """Count `increment` for the key; `now` in Unix seconds."""
-        if not 0.0 <= now - self._swept < _STEP_SECONDS:
-            self.sweep(now)
+        if now != self._now:
+            self._now = now
+            self._moment = int(now * _MICROSECONDS)
+            if not 0.0 <= now - self._swept < _STEP_SECONDS:
+                self.sweep(now)
         name = (self._known.get(limit) or self._prefix_of(limit)) + key
         shard = self._shards[hash(name) % SHARDS]
-        moment = int(now * _MICROSECONDS)
         packed = shard.get(name, 0)
-        until = packed >> _COUNT_BITS
-        if moment > until:
-            until = _end(moment, limit.seconds)
-            count = increment
+        if self._moment > packed >> _COUNT_BITS:
+            count = min(increment, _MOST)
+            shard[name] = _end(self._moment, limit.seconds) << _COUNT_BITS | count
         else:
             count = (packed & _MOST) + increment
-        count = min(count, _MOST)
-        shard[name] = until << _COUNT_BITS | count
+            if count > _MOST:
+                increment, count = _MOST - (packed & _MOST), _MOST
+            shard[name] = packed + increment
         return count, count > limit.maximum
 
     def sweep(self, now: float) -> None:

@@ -13,8 +13,7 @@ Invariants
 - An evaluation that needs nothing from outside yields nothing.
 """
 
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from weir.rules import actions, lists, scores
 from weir.rules.conditions import compile_alternatives
@@ -101,14 +100,17 @@ class Program:
         """Answer a request; its attributes are left as they are. `now` is in Unix seconds."""
         run = Run(self, items, now, limits)
         most = len(self._steps) + REPEATS
+        find = self._find_with_matches if self._conditional_on_matches else self.matcher.find
         number = -1
         if self._told:
             self._reset(run)
-        while (number := self._find(run, number + 1 if run.target < 0 else run.target)) >= 0:
+        while (number := find(run.candidates, number + 1 if run.target < 0 else run.target, run)) >= 0:
             run.target = -1
-            verdict = yield from self._examine(run, number)
-            if not verdict.holds:
-                continue
+            verdict = _NO_DNS
+            if (checks := self._checks[number]) is not None:
+                verdict = (yield from checks.examine(run.items, run)) if self._dns else checks.off
+                if not verdict.holds:
+                    continue
             run.hits.append(number)
             if len(run.hits) > most:
                 return self._outcome(run, DEFAULT, -1, f"{self.ruleset.rules[number].id}: jumps without end")
@@ -122,22 +124,14 @@ class Program:
                     return self._outcome(run, result or DEFAULT, number)
         return self._outcome(run, DEFAULT, -1)
 
-    def _find(self, run: Run, start: int) -> int:
-        """The next rule that matches, but for what it asks DNS; -1: none."""
-        found = self.matcher.find(run.candidates, start, run)
-        if not self._conditional_on_matches or found == start:
+    def _find_with_matches(self, candidates: Candidates, start: int, run: Run) -> int:
+        """As the matcher's `find`. `matches` is what the rule before came to: a rule that is not at `start` has 0."""
+        found = self.matcher.find(candidates, start, run)
+        if found == start:
             return found
-        # `matches` is what the rule before came to. That was one that matched only for the rule at `start`.
+        # What was found matched only for the rule at `start`, if at all.
         run.put("matches", "0")
-        return self.matcher.find(run.candidates, start + 1, run)
-
-    def _examine(self, run: Run, number: int) -> Generator[Any, Any, Verdict]:
-        checks = self._checks[number]
-        if checks is None:
-            return _NO_DNS
-        if not self._dns:
-            return checks.off
-        return (yield from checks.examine(run.items, run))
+        return self.matcher.find(candidates, start + 1, run)
 
     def _tell(self, run: Run, number: int, verdict: Verdict) -> None:
         """Set the items that tell of a match."""
@@ -160,9 +154,11 @@ class Program:
             run.put(item, "0")
 
     def _outcome(self, run: Run, action: str, rule: int, trouble: str = "") -> Outcome:
-        troubles = [trouble, self.matcher.take_trouble(), *self._late]
-        self._late.clear()
-        return Outcome(action, run.hits, run.counted, run.notes, rule, "; ".join(filter(None, troubles)))
+        late = self.matcher.take_trouble()
+        if trouble or late or self._late:
+            trouble = "; ".join(filter(None, (trouble, late, *self._late)))
+            self._late.clear()
+        return Outcome(action, run.hits, run.counted, run.notes, rule, trouble)
 
     def _compile(self, more: Mapping[float, str]) -> list[list[Step]]:
         compiler = Compiler(self.ruleset.by_id, scores.limits(more), self._late.append)

@@ -38,6 +38,7 @@ from weir.rules.rule import Rule
 
 LONGEST = 65_536
 """Characters of a value that `set` makes: one that doubles at each turn of a loop must end somewhere."""
+_new_tuple = tuple.__new__  # for a NamedTuple it costs half of what its name does, and a request may count in many
 _INCREMENTS = {"size": "size", "rcpt": "recipient_count"}
 
 
@@ -135,16 +136,17 @@ class Compiler(NamedTuple):
         function, item = action.function, action.item
         source = _INCREMENTS.get(function.removesuffix("5321"))
         spelled = _with_lower_domain if function.endswith("5321") else str.lower
-        limit_now = _limit(action, rule)
+        fixed, limit_now = _limits(action, rule)
 
         def count(run: Run) -> Result:
-            value = run.items.get(item)
-            increment = 1 if source is None else arithmetic.whole(run.items.get(source, ""))
-            limit = limit_now(run.items)
+            items = run.items
+            value = items.get(item)
+            increment = 1 if source is None else arithmetic.whole(items.get(source, ""))
+            limit = fixed or limit_now(items)
             if not value or not increment or limit is None:
                 return None
             key = spelled(value)
-            counted, exceeded = run.limits.count(limit, key, increment, run.items, run.now)
+            counted, exceeded = run.limits.count(limit, key, increment, items, run.now)
             run.counted.append(Counted(limit, key, increment, counted))
             if not exceeded:
                 return None
@@ -163,12 +165,9 @@ def _now(value: Number, items: Mapping[str, str]) -> float | None:
     return number(value.render(items)) if isinstance(value, Text) else value
 
 
-def _limit(action: Count, rule: Rule) -> Callable[[Mapping[str, str]], Limit | None]:
-    """What makes the limit of an action; its numbers may depend on items. Without effect: None."""
+def _limits(action: Count, rule: Rule) -> tuple[Limit | None, Callable[[Mapping[str, str]], Limit | None]]:
+    """The limit of an action, if it is always the same; and what makes it of items, or None: it has no effect then."""
     maximum, seconds = action.maximum, action.seconds
-    if not isinstance(maximum, Text) and not isinstance(seconds, Text):
-        limit = Limit(action.function, action.item, maximum, seconds, rule.id, rule.digest)
-        return lambda _items: limit
 
     def made(items: Mapping[str, str]) -> Limit | None:
         most, length = _now(maximum, items), _now(seconds, items)
@@ -176,7 +175,7 @@ def _limit(action: Count, rule: Rule) -> Callable[[Mapping[str, str]], Limit | N
             return None
         return Limit(action.function, action.item, most, length, rule.id, rule.digest)
 
-    return made
+    return None if isinstance(maximum, Text) or isinstance(seconds, Text) else made({}), made
 
 
 def _with_lower_domain(value: str) -> str:
@@ -194,13 +193,13 @@ def _reply(action: Reply) -> Step:
 
 
 def _set(action: Set) -> Step:
-    assignments = action.assignments
-    depends = any(assignment.value.names for assignment in assignments)
+    assignments = [(one.item, one.operator, one.value) for one in action.assignments]
+    depends = any(value.names for _, _, value in assignments)
 
     def assign(run: Run) -> None:
         # Names mean the items as they were before all of this; one that was none then, what it is by now.
         known: Mapping[str, str] = ChainMap(dict(run.items), run.items) if depends else run.items
-        for item, operator, value in ((one.item, one.operator, one.value) for one in assignments):
+        for item, operator, value in assignments:
             made = arithmetic.assigned(run.items.get(item, "0"), operator, value.render(known))
             run.put(item, made[:LONGEST])
 
