@@ -93,6 +93,8 @@ class Test(NamedTuple):
 
     key: tuple[str, str, bool]
     holds: Static
+    needed: str = ""
+    """It holds for no value that is without this, in lower case."""
 
 
 class Alternatives:
@@ -240,10 +242,10 @@ def _text_test(operator: str, text: str, negated: bool, late: Late) -> Test:
     if operator == "!=":
         lowered = text.lower()
         return Test((operator, lowered, negated), lambda value: value in FALSE or value.lower() == lowered)
-    search = patterns.compile(text, late).search
+    search, needed = patterns.compile(text, late)
     if negated != (operator == "!~"):
         return Test(("!~", text, False), lambda value: not search(value))
-    return Test(("=~", text, False), search)
+    return Test(("=~", text, False), search, needed)
 
 
 def _negated(test: Dynamic, negated: bool) -> Dynamic:

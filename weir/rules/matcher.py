@@ -21,7 +21,7 @@ from typing import Protocol
 
 from weir.rules import items, lists
 from weir.rules.addresses import Network, Networks
-from weir.rules.conditions import Alternatives, Comparison, Context, Static, compile_alternatives, number
+from weir.rules.conditions import Alternatives, Comparison, Context, Static, Test, compile_alternatives, number
 from weir.rules.items import Kind
 from weir.rules.rule import Condition, Rule, RuleError, RulesError, Ruleset
 
@@ -187,16 +187,17 @@ class _Kept(ABC):
         return self._missing(value) if vector is None else vector
 
     @abstractmethod
-    def _at_once(self, value: str) -> int:
-        """The rules that are found without their tests."""
+    def _at_once(self, lowered: str) -> int:
+        """The rules that are found without their tests, for a value in lower case."""
 
     def _missing(self, value: str) -> int:
         vector = self._old.get(value)
         if vector is None:
-            vector = self._indifferent | self._at_once(value)
+            lowered = value.lower()
+            vector = self._indifferent | self._at_once(lowered)
             try:
-                for holds, rules in self._tests:
-                    if holds(value):
+                for needed, holds, rules in self._tests:
+                    if needed in lowered and holds(value):
                         vector |= rules
             except _TooLateError:
                 return vector  # not kept: in another request there may be time for the rest
@@ -208,15 +209,15 @@ class _Kept(ABC):
         return vector
 
 
-def _merged(found: Mapping[int, Alternatives]) -> list[tuple[Static, int]]:
-    """Tests, each with the rules that have it."""
+def _merged(found: Mapping[int, Alternatives]) -> list[tuple[str, Static, int]]:
+    """Tests, each with what it needs and the rules that have it."""
     rules: dict[tuple[str, str, bool], int] = {}
-    tests: dict[tuple[str, str, bool], Static] = {}
+    tests: dict[tuple[str, str, bool], Test] = {}
     for rule, alternatives in found.items():
-        for key, holds in alternatives.tests:
-            rules[key] = rules.get(key, 0) | 1 << rule
-            tests[key] = holds
-    return [(holds, rules[key]) for key, holds in tests.items()]
+        for test in alternatives.tests:
+            rules[test.key] = rules.get(test.key, 0) | 1 << rule
+            tests[test.key] = test
+    return [(test.needed, test.holds, rules[key]) for key, test in tests.items()]
 
 
 class _TextIndex(_Kept):
@@ -231,9 +232,9 @@ class _TextIndex(_Kept):
         numbers = {rule: Alternatives(comparisons=one.comparisons) for rule, one in found.items() if one.comparisons}
         self._numbers = _NumberIndex(numbers, 0) if numbers else None
 
-    def _at_once(self, value: str) -> int:
-        found = self._equal.get(value.lower(), 0)
-        return found if self._numbers is None else found | self._numbers.find(value)
+    def _at_once(self, lowered: str) -> int:
+        found = self._equal.get(lowered, 0)
+        return found if self._numbers is None else found | self._numbers.find(lowered)
 
 
 class _AddressIndex(_Kept):
@@ -247,8 +248,8 @@ class _AddressIndex(_Kept):
                 marked[network] = marked.get(network, 0) | 1 << rule
         self._networks = Networks(marked.items())
 
-    def _at_once(self, value: str) -> int:
-        return self._networks.find(value)
+    def _at_once(self, lowered: str) -> int:
+        return self._networks.find(lowered)
 
 
 class _NumberIndex:

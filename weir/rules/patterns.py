@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import regex
 
-from weir.rules import backtracking
+from weir.rules import structure
 
 SECONDS = 0.02
 STEPS = 1_000_000
@@ -69,6 +69,8 @@ class Pattern(NamedTuple):
 
     search: Callable[[str], object]
     """Something true if the text has it. Past the deadline: nothing, and whoever asked for it is told."""
+    needed: str
+    """In lower case: a text without it need not be searched."""
 
 
 def compile(text: str, late: Callable[[str], None] | None = None) -> Pattern:  # noqa: A001
@@ -76,7 +78,7 @@ def compile(text: str, late: Callable[[str], None] | None = None) -> Pattern:  #
 
     `late` is told the text whenever a search runs past its deadline. Raises PatternError.
     """
-    compiled, longest = _compile(text)
+    compiled, longest, needed = _compile(text)
     plain = compiled.search
 
     def search(value: str) -> object:
@@ -89,12 +91,12 @@ def compile(text: str, late: Callable[[str], None] | None = None) -> Pattern:  #
                 late(text)
             return None
 
-    return Pattern(search)
+    return Pattern(search, needed)
 
 
 def backtracks_badly(text: str) -> str | None:
     """Say what makes a pattern slow on some texts, such as repeats in repeats; None: nothing does, as far as seen."""
-    return backtracking.why_slow(strip(text)[0])
+    return structure.why_slow(strip(text)[0])
 
 
 def strip(text: str) -> tuple[str, int]:
@@ -105,8 +107,8 @@ def strip(text: str) -> tuple[str, int]:
 
 
 @lru_cache(10_000)
-def _compile(text: str) -> tuple["regex.Pattern[str]", int]:
-    """The compiled pattern, and the length of text up to which a search needs no deadline."""
+def _compile(text: str) -> tuple["regex.Pattern[str]", int, str]:
+    """The compiled pattern, the length of text up to which a search needs no deadline, and the text it needs."""
     written, start = strip(text)
     parts: list[str] = []
     places: list[int] = []
@@ -125,7 +127,7 @@ def _compile(text: str) -> tuple["regex.Pattern[str]", int]:
         raise PatternError(f"bad pattern: {error.msg}", start + offset) from None
     except (RecursionError, OverflowError, MemoryError):
         raise PatternError("bad pattern: too much in it", start) from None
-    return compiled, _longest(backtracking.degree(written))
+    return compiled, _longest(structure.degree(written)), structure.needed(written)
 
 
 def _longest(degree: int | None) -> int:

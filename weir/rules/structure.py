@@ -1,10 +1,12 @@
-"""How much a pattern may have to try before it gives up on a text: guesses, made from its structure alone.
+"""What the structure of a pattern tells: text that must be there, and how much may have to be tried.
 
 A repeat that can take the same characters in more than one way is tried in all of them: repeats in a row cost a power
 of the text's length, repeats within repeats, and repeated alternatives that begin alike, double it with each character.
 
-Invariant: any text has an answer, a pattern or not; what is not understood counts as harmless for `why_slow` and as
-slow for `degree`.
+Invariants
+- Any text has an answer, a pattern or not: what is not understood needs no text, counts as harmless for `why_slow` and
+  as slow for `degree`.
+- A text in which a pattern is found has what `needed` says.
 """
 
 import re
@@ -34,6 +36,8 @@ _TOKEN = re.compile(
     """,
     re.DOTALL | re.ASCII | re.VERBOSE,
 )
+_NO_LITERALS = re.compile(r"\\Q|\(\?\^?[-\w]*x")
+"""Where characters may not stand for themselves: quoted, or with blanks that do not count."""
 _BOUNDS = re.compile(r"\{(\d*)(,?)(\d*)\}")
 
 
@@ -155,6 +159,33 @@ def _repeated(branch: list[Part], quantifier: str, end: int) -> Part:
     return part._replace(least=least * part.least, most=max(most * part.most, most), atomic=atomic, end=end)
 
 
+def needed(text: str) -> str:
+    """The longest text, in lower case, that all texts have in which the pattern is found; empty: none is seen."""
+    if _NO_LITERALS.search(text):
+        return ""
+    try:
+        branches = _parse(text)
+    except _UnclearError:
+        return ""
+    runs = [""]
+    for part in _flat(branches[0]) if len(branches) == 1 else ():
+        literal = _literal(text[part.start : part.end])
+        if literal:
+            runs[-1] += literal
+        else:
+            runs.append("")
+    return max(runs, key=len)
+
+
+def _literal(written: str) -> str:
+    """The character that a part is, in lower case; empty if it is something else."""
+    escaped = written.startswith("\\")
+    character = written[1:] if escaped else written
+    if len(character) != 1 or not character.isascii() or (escaped and character.isalnum()):
+        return ""
+    return character.lower() if escaped or character not in "^$.[]()|" else ""
+
+
 def degree(text: str) -> int | None:
     """The power of a text's length that a search may cost at worst; None: it may be worse than any power."""
     try:
@@ -230,8 +261,8 @@ def _flat(branch: tuple[Part, ...]) -> list[Part]:
     """The parts of a branch, with groups that only bracket taken apart."""
     flat: list[Part] = []
     for part in branch:
-        bracket = len(part.branches) == 1 and part.least == part.most == 1 and not part.edge and not part.atomic
-        flat += _flat(part.branches[0]) if bracket else [part]
+        only_brackets = len(part.branches) == 1 and part.least == part.most == 1 and not part.edge and not part.atomic
+        flat += _flat(part.branches[0]) if only_brackets else [part]
     return flat
 
 
