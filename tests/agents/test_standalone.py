@@ -46,8 +46,9 @@ class Alone:
         self.process = Process("agent", argv, self.log, env=env, cwd=CHECKOUT)
 
     def __enter__(self) -> "Alone":
+        before = len(self.logged("ready"))
         self.process.start()
-        self.process.wait_ready(lambda: self.logged("ready"), 20)
+        self.process.wait_ready(lambda: len(self.logged("ready")) > before, 20)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -58,7 +59,8 @@ class Alone:
             return client.ask(**{**ALICE, **attributes})
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        records = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        text = self.log.read_text() if self.log.exists() else ""
+        records = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
         return [record for record in records if record["event"] == event]
 
     def reload(self) -> None:
@@ -127,7 +129,7 @@ def test_kafka_and_settings_are_not_touched(directory: Path) -> None:
     ],
 )
 def test_what_prevents_the_start_is_told(directory: Path, arguments: list[str], told: list[str]) -> None:
-    (directory / "bad.cf").write_text("id=A; size=abc; action=OK\nid=B; action=OK\nid=C; actoin=OK\n")
+    (directory / "bad.cf").write_text("id=A; size=abc; action=OK\nid=B; action=OK\nid=C; date=never; action=OK\n")
     (directory / "good.cf").write_text("id=A; action=OK\n")
     ran = subprocess.run(
         [*COMMAND, *arguments],

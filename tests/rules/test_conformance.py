@@ -22,8 +22,15 @@ def test_case(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> Non
     except Exception as error:  # no case is left out, and there is no third state
         replies = [f"<{type(error).__name__}: {error}>"]
     line = conformance.line(case, replies)
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    assert reporter is not None
-    reporter.ensure_newline()
-    reporter.write_line(line)
+    _tell(request.config.pluginmanager, line)
     assert line == f"ok {case['name']}"
+
+
+def _tell(plugins: pytest.PytestPluginManager, line: str) -> None:
+    """Print a line of its own, whatever is captured and wherever the cursor is."""
+    capture, reporter = plugins.get_plugin("capturemanager"), plugins.get_plugin("terminalreporter")
+    assert capture is not None
+    assert reporter is not None
+    with capture.global_and_fixture_disabled():
+        reporter.ensure_newline()
+        reporter.write_line(line)
