@@ -98,12 +98,10 @@ class Program:
 
     def evaluate(self, items: Mapping[str, str], now: float, limits: Limits) -> Evaluation:
         """Answer a request; its attributes are left as they are. `now` is in Unix seconds."""
-        run = Run(self, items, now, limits)
+        run = self._begin(items, now, limits)
         most = len(self._steps) + REPEATS
         find = self._find_with_matches if self._conditional_on_matches else self.matcher.find
         number = -1
-        if self._told:
-            self._reset(run)
         while (number := find(run.candidates, number + 1 if run.target < 0 else run.target, run)) >= 0:
             run.target = -1
             verdict = _NO_DNS
@@ -148,10 +146,6 @@ class Program:
             before = run.items.get("request_hits")
             rule = self.ruleset.rules[number].id
             run.put("request_hits", rule if before is None else f"{before};{rule}")
-
-    def _reset(self, run: Run) -> None:
-        for item in self._told - {"request_hits", "dnsbltext"}:
-            run.put(item, "0")
 
     def _outcome(self, run: Run, action: str, rule: int, trouble: str = "") -> Outcome:
         late = self.matcher.take_trouble()

@@ -60,7 +60,7 @@ class Mail(NamedTuple):
 Need = Lookup | Wait | Ask | Mail
 
 
-class Limit(msgspec.Struct, frozen=True):
+class Limit(msgspec.Struct, frozen=True, cache_hash=True):
     """A limit as a rule states it: `FUNCTION(ITEM/MAXIMUM/SECONDS/ACTION)`."""
 
     function: str
@@ -74,7 +74,7 @@ class Limit(msgspec.Struct, frozen=True):
     """Of the rule's canonical text: its name in the fleet."""
 
 
-class Counted(NamedTuple):
+class Counted(msgspec.Struct, frozen=True, gc=False):
     """That a limit counted this request."""
 
     limit: Limit
