@@ -122,6 +122,12 @@ class Program:
                     return self._outcome(run, result or DEFAULT, number)
         return self._outcome(run, DEFAULT, -1)
 
+    def _begin(self, items: Mapping[str, str], now: float, limits: Limits) -> Run:
+        run = Run(self, items, now, limits)
+        for item in self._told - {"request_hits", "dnsbltext"}:
+            run.put(item, "0")
+        return run
+
     def _find_with_matches(self, candidates: Candidates, start: int, run: Run) -> int:
         """As the matcher's `find`. `matches` is what the rule before came to: a rule that is not at `start` has 0."""
         found = self.matcher.find(candidates, start, run)
