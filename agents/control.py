@@ -65,7 +65,8 @@ async def answer(asked: Asked, question: Question) -> Answer:
     digest = engine.ruleset.digest
     match question.ask:
         case "rules":
-            rules = [RuleHits(rule.id, engine.hits[rule.id]) for rule in engine.ruleset.rules]
+            hits = engine.hits
+            rules = [RuleHits(rule.id, hits[rule.id]) for rule in engine.ruleset.rules]
             return Answer(digest=digest, rules=rules)
         case "limits":
             number = min(max(question.number, 0), _MAX_NUMBER)

@@ -54,11 +54,16 @@ class Engine:
         self._post = errands.Post()
         self._under_way: set[asyncio.Task[None]] = set()
         self._told = -LOG_SECONDS
-        self.hits: Counter[str] = Counter()
-        """Requests that a rule matched, by its id, since the start."""
+        self._hits: dict[str, list[int]] = {}
+        """By rule id, a list of one number: whatever rules are in use, they count in the same."""
         self.faults = 0
         """Requests that met a fault of our own."""
         self._use(*self._load())
+
+    @property
+    def hits(self) -> Counter[str]:
+        """Requests that a rule matched, by its id, since the start."""
+        return Counter({rule: count for rule, (count,) in self._hits.items() if count})
 
     def reload(self) -> bool:
         """Read the files again; tells whether they are in use now. What is wrong with them is logged."""
@@ -79,11 +84,11 @@ class Engine:
         try:
             need = next(evaluation)
         except StopIteration as end:
-            self._finish(end.value, self._ids, done)
+            self._finish(end.value, self._counts, done)
         except Exception as error:  # whatever it is, mail goes on
-            self._finish(self._fault(error), self._ids, done)
+            self._finish(self._fault(error), self._counts, done)
         else:
-            task = asyncio.get_running_loop().create_task(self._drive(evaluation, need, self._ids, done))
+            task = asyncio.get_running_loop().create_task(self._drive(evaluation, need, self._counts, done))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
@@ -103,10 +108,10 @@ class Engine:
     def _use(self, ruleset: Ruleset, program: Program) -> None:
         self._program = program
         self.ruleset = ruleset
-        self._ids = [rule.id for rule in self.ruleset.rules]
+        self._counts = [self._hits.setdefault(rule.id, [0]) for rule in ruleset.rules]
 
-    async def _drive(self, evaluation: Evaluation, need: Need, ids: list[str], done: Done) -> None:
-        """`ids` are of the rules that the evaluation began with."""
+    async def _drive(self, evaluation: Evaluation, need: Need, counts: list[list[int]], done: Done) -> None:
+        """`counts` are of the rules that the evaluation began with."""
         try:
             while True:
                 need = evaluation.send(await self._meet(need))
@@ -114,7 +119,7 @@ class Engine:
             outcome = end.value
         except Exception as error:  # whatever it is, mail goes on
             outcome = self._fault(error)
-        self._finish(outcome, ids, done)
+        self._finish(outcome, counts, done)
 
     async def _meet(self, need: Need) -> Any:
         """The answer to what an evaluation needs."""
@@ -128,10 +133,10 @@ class Engine:
             case Mail():
                 return self._post.send(need)
 
-    def _finish(self, outcome: Outcome, ids: list[str], done: Done) -> None:
+    def _finish(self, outcome: Outcome, counts: list[list[int]], done: Done) -> None:
         done(outcome)
         for number in outcome.hits:
-            self.hits[ids[number]] += 1
+            counts[number][0] += 1
         for text in outcome.notes:
             log.info("note", text=text)
         if outcome.trouble and self._may_tell():

@@ -262,10 +262,10 @@ def test_mails_beyond_the_room_are_dropped_and_told(monkeypatch: pytest.MonkeyPa
     assert taken.wait(10)
     post.send(mail)
     post.send(mail)
+    may_send.set()
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == [
         "mail dropped: too many wait to be sent"
     ]
-    may_send.set()
 
 
 def test_bad_rules_are_refused_with_all_their_errors(rules: Path) -> None:
@@ -289,8 +289,9 @@ def test_good_rules_replace_those_in_use_and_bad_ones_do_not(rules: Path, logs: 
         assert used.hits == {"B": 3}
 
     run(client)
-    assert [entry["log_level"] for entry in logs] == ["info", "error", "error"]
-    assert f"{rules}:1:" in logs[1]["errors"][0]
+    told = [entry for entry in logs if entry["event"].startswith("rules ")]
+    assert [entry["log_level"] for entry in told] == ["info", "error", "error"]
+    assert f"{rules}:1:" in told[1]["errors"][0]
 
 
 def test_an_evaluation_ends_by_the_rules_it_began_with(rules: Path) -> None:
@@ -320,7 +321,7 @@ def test_a_fault_of_ours_is_answered_with_dunno(rules: Path, logs: list[Any]) ->
         assert used.faults == 2
 
     run(client)
-    assert logs[0]["log_level"] == "error"
+    assert "error" in {entry["log_level"] for entry in logs}
 
 
 def test_at_the_end_what_is_under_way_has_its_time(rules: Path) -> None:
