@@ -88,7 +88,7 @@ def test_a_bad_file_never_replaces_good_rules(directory: Path, kafka: Kafka, sta
         stack, Host(directory / "reloads", kafka, "id=A; sasl_username==alice@example.org; action=REJECT a\n")
     )
     assert host.ask() == "REJECT a"
-    host.file.write_text("id=B; action=REJECT b\nid=C; colour&blue; action=REJECT\nid=D; acton=OK\n")
+    host.file.write_text("id=B; action=REJECT b\nid=C; colour&blue; action=REJECT\nid=D; size&1; action=OK\n")
     host.reload(NOT_RELOADED)
     assert host.ask() == "REJECT a"
     (told,) = host.agent.logged(NOT_RELOADED)

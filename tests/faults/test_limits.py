@@ -238,4 +238,3 @@ def test_operators_words_on_accounts_reach_the_limits_that_are_keyed_by_them(sys
     wait_answers(system, *dave, "450 4.7.1 client")
     for agent in system.agents.values():
         assert agent.metrics()["weir_agent_limits_exceeded_total fleet"] > 0
-    system.assert_exact()
