@@ -5,6 +5,7 @@ import smtplib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,12 @@ def test_dns_is_asked_and_off_without_a_resolver(rules: Path) -> None:
 
 
 class Other:
-    """Another policy server: takes one request, and answers what it is told."""
+    """Another policy server: takes one request, and answers what it is told, None: nothing."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes | None) -> None:
         self._answer = answer
         self.asked = b""
+        self._ended = asyncio.Event()
 
     async def __aenter__(self) -> "Other":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -137,11 +139,18 @@ class Other:
 
     async def __aexit__(self, *raised: object) -> None:
         self._server.close()
+        await self._ended.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked = await reader.readuntil(b"\n\n")
-        writer.write(self._answer)
+        if self._answer is None:
+            await reader.read(-1)
+        else:
+            writer.write(self._answer)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        self._ended.set()
 
 
 @pytest.mark.parametrize(
@@ -168,16 +177,11 @@ def test_another_policy_server_is_asked(rules: Path, answer: bytes, action: str)
 def test_a_policy_server_that_is_away_or_silent_is_passed_over(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errands, "ASK_SECONDS", 0.2)
 
-    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(1.0)
-        writer.close()
+    text = "id=A; action=ask(127.0.0.1:{})\nid=B; action=OK here\n"
 
     async def client() -> None:
-        silent = await asyncio.start_server(hold, "127.0.0.1", 0)
-        port = silent.sockets[0].getsockname()[1]
-        text = "id=A; action=ask(127.0.0.1:{})\nid=B; action=OK here\n"
-        assert await Asked(engine(rules, text.format(port))).answered() == "OK here"
-        silent.close()
+        async with Other(None) as silent:
+            assert await Asked(engine(rules, text.format(silent.port))).answered() == "OK here"
         assert await Asked(engine(rules, text.format(1))).answered() == "OK here"
 
     run(client)
