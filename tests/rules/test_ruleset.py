@@ -89,16 +89,21 @@ def test_operators_are_found_leftmost(written: str, item: str, operator: str, va
     assert conditions(rule(f"{written}; action=OK")) == [(item, operator, [value])]
 
 
-def test_values_may_be_empty_but_not_at_the_end() -> None:
+def test_values_may_be_empty_but_not_after_a_last_equals_sign() -> None:
     assert conditions(rule("sender=; sender==; sender!=; action=OK")) == [
         ("sender", "=", [""]),
         ("sender", "==", [""]),
         ("sender", "!=", [""]),
     ]
-    assert errors("action=OK; sender=\naction=OK; sender==;;\n") == [
+    assert errors("action=OK; sender=\naction=OK; sender=;;\n") == [
         "1.cf:1:18: expected a value after sender=",
-        "1.cf:2:18: expected a value after sender==",
+        "1.cf:2:18: expected a value after sender=",
     ]
+
+
+def test_an_operator_of_two_characters_needs_no_value_at_the_end() -> None:
+    assert conditions(rule("action=REJECT\n  sasl_username!=")) == [("sasl_username", "!=", [""])]
+    assert errors("action=OK; size>") == ["1.cf:1:16: size: expected a number after >, got nothing"]
 
 
 def test_lists_have_elements_and_texts_have_none() -> None:
@@ -224,6 +229,7 @@ def test_live_lists_that_contain_themselves_are_errors(tmp_path: Path, monkeypat
             "id=A; $$helo_name~=x; action=OK",
             "1.cf:1:7: expected an item before ~=, got $$helo_name; did you mean helo_name?",
         ),
+        ("id=A; action==", "1.cf:1:7: expected an action after action="),
         ("id=A; ==1; action=OK", "1.cf:1:7: expected an item before ==, got nothing"),
         ("id=A; action=; x==1", "1.cf:1:7: expected an action after action="),
         ("id=A; action=RATE(sender/1/2/OK)", "1.cf:1:14: there is no function RATE(); did you mean rate()?"),

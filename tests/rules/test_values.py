@@ -121,6 +121,7 @@ def test_values_that_are_right(item: str, operator: str, text: str) -> None:
         ("sender_mx_names", "=", "(a", "bad pattern"),
         ("sender", "=<", ">", "expected a number after =<, got >"),
         ("my_own", ">", "x5", "expected a number after >, got x5"),
+        ("my_own", "=>", "", "expected a number after =>, got nothing"),
         ("size", "=", "20M", "expected a number after =, got 20M"),
         ("size", "==", "$$", "expected a number after ==, got "),
         ("client_address", "=", "2001:db8:", "expected an address or a network"),

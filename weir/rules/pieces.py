@@ -1,6 +1,7 @@
 """A rule's line, taken apart: `ITEM OPERATOR VALUE; ITEM OPERATOR VALUE; …`.
 
-Facts: which operator it is settles the leftmost match; a `;` cannot be written in a value (postfwd 2.03).
+Facts: which operator it is settles the leftmost match; a `;` cannot be written in a value; what ends in `ITEM=` is
+refused, but not what ends in `ITEM!=` (postfwd 1.35 and 2.03).
 """
 
 import re
@@ -78,8 +79,8 @@ def _piece(text: Text, is_last: bool) -> Piece | PieceError:
         what = _shown(item) if item else "nothing"
         return PieceError(f"expected an item before {found[0]}, got {what}{_hint(item)}", start)
     value = text[found.end() :].strip()
-    if not value and is_last:
-        return PieceError(f"expected a value after {item}{found[0]}", text.offsets[found.start()])
+    if not value and is_last and found[0] == "=":
+        return PieceError(f"expected a value after {item}=", text.offsets[found.start()])
     value_start = value.offsets[0] if value else text.offsets[found.start()]
     return Piece(item, _ALIASES.get(found[0], found[0]), value, start, value_start)
 

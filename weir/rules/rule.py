@@ -98,8 +98,8 @@ class Rule(msgspec.Struct, frozen=True, dict=True):
     def canonical(self) -> str:
         """The rule in one spelling: the same for rules that differ in layout or file only."""
         lines = [f"id={self.id}"]
-        lines += [f"rblcount={self.rblcount}"] * (self.rblcount != 1)
-        lines += [f"rhsblcount={self.rhsblcount}"] * (self.rhsblcount != 1)
+        lines += [f"rblcount={self.rblcount or 'all'}"] * (self.rblcount != 1)
+        lines += [f"rhsblcount={self.rhsblcount or 'all'}"] * (self.rhsblcount != 1)
         lines += [f"score={self.score}"] * (self.score is not None)
         lines += sorted(
             f"{condition.item}{condition.operator}{'!!' * value.negated}{value.text}"

@@ -71,8 +71,8 @@ def check(item: str, operator: str, text: str) -> str | None:
     elif kind is Kind.DNS_LIST:
         lists.check(text)
     elif kind is Kind.NUMBER or operator in items.NUMERIC:
-        if text and not _NUMBER.fullmatch(text):
-            raise ValueError(f"expected a number after {operator}, got {text}")
+        if not _NUMBER.fullmatch(text) and (text or operator in items.NUMERIC):
+            raise ValueError(f"expected a number after {operator}, got {text or 'nothing'}")
     elif operator in items.PATTERN:
         patterns.compile(text)
     return None
