@@ -52,6 +52,7 @@ _ESCAPES = {
     "e": r"\x1b",
 }
 _SET_ESCAPES = {"h": r" \t", "v": r"\n\x0b\f\r", "e": r"\x1b"}
+_CASES = re.compile("upper|lower")
 _SAME_ESCAPES = frozenset("AabBdDfGKnpPrRsStwWxX0123456789")
 _SAME_SET_ESCAPES = frozenset("abdDfnpPrsStwWx01234567")
 
@@ -169,6 +170,8 @@ def _in_set(found: re.Match[str]) -> str:
         return _escape(found, _SET_ESCAPES, _SAME_SET_ESCAPES)
     if found["group"] or found["digits"] or found["name1"] or found["name2"] or found["name3"]:
         raise PatternError(f"bad pattern: {found[0]} within [ ]", found.start())
+    if found["posix"]:
+        return _CASES.sub("alpha", found["posix"])  # without case, as Perl has it, but not `regex`
     return r"\[" if found[0] == "[" else _character(found)
 
 
