@@ -315,6 +315,11 @@ def test_a_rule_that_says_something_else_is_another_one(written: str) -> None:
     assert rule(f"id=A; sender==a; {written}; action=OK").digest != rule("id=A; sender==a; action=OK").digest
 
 
+def test_errors_do_not_repeat_a_whole_value() -> None:
+    (error,) = errors(f"size=={'x' * 10_000}; action=OK")
+    assert len(error) < 400
+
+
 def test_a_list_that_is_missing_is_told_wherever_it_is_named() -> None:
     text = "sender==file:/none/l; action=OK\nsender==file:/none/l; action=OK"
     assert errors(text) == [

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.rules import items, values
-from weir.rules.items import Kind
 
 OPERATORS = ("=", "==", "!=", "=~", "!~", "=>", "=<", ">", "<", "!>", "!<")
 
@@ -180,43 +179,3 @@ def test_any_value_is_taken_or_refused(item: str, operator: str, text: str) -> N
     if refused is not None:
         assert refused.args[0]
         assert 0 <= values.offset_of(refused) <= len(text)
-
-
-@pytest.mark.parametrize(
-    ("item", "kind"),
-    [
-        ("sender", Kind.TEXT),
-        ("anything_else", Kind.TEXT),
-        ("size", Kind.NUMBER),
-        ("client_address", Kind.ADDRESS),
-        ("sender_mx_addrs", Kind.DNS_ADDRESS),
-        ("sender_mx_names", Kind.DNS_NAME),
-        ("rhsbl_helo", Kind.DNS_LIST),
-        ("days", Kind.DAYS),
-    ],
-)
-def test_what_items_are(item: str, kind: Kind) -> None:
-    assert items.kind(item) is kind
-
-
-def test_items_with_lists_are_those_of_the_language() -> None:
-    looked_up = {"helo_address", "sender_ns_addrs", "sender_mx_addrs"}
-    listed = {"rbl", "rhsbl", "rhsbl_client", "rhsbl_sender", "rhsbl_reverse_client", "rhsbl_helo"}
-    assert {"client_address", "date", "time", "days", "months"} | looked_up | listed == items.LISTS
-
-
-@pytest.mark.parametrize(
-    ("name", "known"),
-    [
-        ("client_adress", "client_address"),
-        ("Sender", "sender"),
-        ("sasl_user_name", "sasl_username"),
-        ("recipientcount", "recipient_count"),
-        ("AUTH", None),
-        ("X", None),
-        ("my_new_attr", None),
-        ("HIT_rbls", None),
-    ],
-)
-def test_misspelt_items_are_recognised(name: str, known: str | None) -> None:
-    assert items.nearest(name) == known

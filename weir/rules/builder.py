@@ -15,6 +15,7 @@ from weir.rules.values import check, element, offset_of
 
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _SCORE = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
+_SHOWN = 300
 _TWICE = re.compile(r"action\s*=", re.ASCII)
 _ACTION = re.compile(r"\saction\s*=", re.ASCII)
 
@@ -183,7 +184,8 @@ class Builder:
         return self._reader.position(offset)
 
     def _fault(self, position: Position, text: str) -> None:
-        self._reader.errors.append(RuleError(position, text))
+        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        self._reader.errors.append(RuleError(position, shown))
 
     def _error(self, offset: int, text: str) -> None:
         self._fault(self._reader.position(offset), text)
