@@ -15,18 +15,20 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from agents import errands
-from agents.resolver import Resolver
 from weir.rules.evaluation import Program
 from weir.rules.groups import Groups
 from weir.rules.needs import Ask, Evaluation, Limits, Lookup, Mail, Need, Outcome, Wait
 from weir.rules.rule import Ruleset
 from weir.rules.ruleset import Source, load
 from weir.rules.tables import Tables
+
+if TYPE_CHECKING:  # where DNS is off, nobody pays for it
+    from agents.resolver import Resolver
 
 LOG_SECONDS = 1.0
 """Between two log lines about what went wrong with requests: who sends such does not flood the log."""
@@ -44,7 +46,7 @@ class Engine:
     """`sources` are read in their order; without a resolver DNS is off: no list matches, no name is found."""
 
     def __init__(
-        self, sources: Sequence[Source], scores: Mapping[float, str] | None = None, resolver: Resolver | None = None
+        self, sources: Sequence[Source], scores: Mapping[float, str] | None = None, resolver: "Resolver | None" = None
     ) -> None:
         """`scores` is the action of each limit beside the default. Raises RulesError, and ValueError for a score."""
         self._sources = sources

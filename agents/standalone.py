@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -20,7 +21,6 @@ from agents.engine import Engine
 from agents.listeners import listen
 from agents.policy_protocol import MAX_RULES_ACTION, parse_attributes, reply
 from agents.policy_server import PolicyServer, Write
-from agents.resolver import MAX_TIMEOUTS, TIMEOUT, Resolver, servers
 from agents.state import State
 from weir import settings, systemd
 from weir.rules import scores
@@ -28,6 +28,9 @@ from weir.rules.counters import Counters
 from weir.rules.needs import Outcome
 from weir.rules.ruleset import Source
 from weir.settings_checks import CHECKS
+
+if TYPE_CHECKING:  # where DNS is off, nobody pays for it
+    from agents.resolver import Resolver
 
 FINISH_SECONDS = 1.0
 """At the stop, for requests that wait for DNS and the like."""
@@ -48,9 +51,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dns: bool = True
     resolver: str = ""
     """`HOST:PORT`; empty: the system's."""
-    dns_timeout: float = TIMEOUT
+    dns_timeout: float = 14.0
     """Seconds for a question."""
-    dns_timeout_max: int = MAX_TIMEOUTS
+    dns_timeout_max: int = 10
     """Time-outs after which a list is switched off."""
     dry_run: bool = False
     """Say what would be answered, answer DUNNO."""
@@ -63,14 +66,18 @@ def run(options: Options) -> None:
         runner.run(Standalone(options).run())
 
 
+def _resolver(options: Options) -> "Resolver":
+    from agents import resolver
+
+    return resolver.Resolver(resolver.servers(options.resolver), options.dns_timeout, options.dns_timeout_max)
+
+
 class Standalone:
     def __init__(self, options: Options) -> None:
         if expected := CHECKS[settings.Agent]["listen"](list(options.listen)):
             raise ValueError(f"places to listen at, {', '.join(options.listen)}: expected {expected}")
         self._options = options
-        self._resolver: Resolver | None = None
-        if options.dns:
-            self._resolver = Resolver(servers(options.resolver), options.dns_timeout, options.dns_timeout_max)
+        self._resolver = _resolver(options) if options.dns else None
         self.engine = Engine(options.sources, dict(map(scores.parse, options.scores)), self._resolver)
         self.counters = Counters()
         self._server = PolicyServer(self._dry_run if options.dry_run else self._answer, read=parse_attributes)
