@@ -25,7 +25,7 @@ from agents.policy_protocol import MAX_RULES_ACTION, PolicyRequest, parse, parse
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from agents.verdict import DUNNO, Verdict, by_rule, judge
-from weir import __version__, echo, subjects, topics
+from weir import __version__, echo, limits, subjects, topics
 from weir.decisions import Decision
 from weir.events import Heartbeat, is_accepted
 from weir.limits import Hit
@@ -234,6 +234,8 @@ class Agent:
     def _tell(self, decision: Decision, now: float) -> None:
         delay = now - decision.evidence.time
         self.delays.observe(delay)
+        if decision.cause == limits.CAUSE:
+            return  # limits come and go, by the hundred
         log.info(
             "decision applied",
             id=decision.id,
