@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.rules.driving import REQUEST, START, Host
 from weir.rules.evaluation import REPEATS, derived
-from weir.rules.needs import Ask, Counted, Limit, Lookup, Mail, Wait
+from weir.rules.needs import Ask, Limit, Lookup, Mail, Wait
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_a_limit_is_told(folder: Path) -> None:
     outcome = host.outcome({**REQUEST, "sasl_username": "Alice@Example.org"})
     rule = host.program.ruleset.rules[0]
     limit = Limit("size", "sasl_username", 2000, 60, "A", rule.digest)
-    assert outcome.counted == [Counted(limit, "alice@example.org", 1500, 3000)]
+    assert outcome.counted == [(limit, "alice@example.org", 1500, 3000)]
     assert outcome.action == "REJECT 3000 of 1500"
 
 

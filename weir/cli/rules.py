@@ -129,10 +129,9 @@ def _way(ruleset: Ruleset, outcome: Outcome) -> Iterator[str]:
     for number in outcome.hits:
         rule = ruleset.rules[number]
         yield f"matched {rule.id} ({rule.position.file}:{rule.position.line})"
-    for counted in outcome.counted:
-        limit = counted.limit
+    for limit, key, increment, _ in outcome.counted:
         yield (
-            f"counted {limit.function} of {limit.item}={counted.key}: +{counted.increment}, "
+            f"counted {limit.function} of {limit.item}={key}: +{increment}, "
             f"{limit.maximum:g} in {limit.seconds:g} s ({limit.rule})"
         )
     for note in outcome.notes:

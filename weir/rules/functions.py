@@ -147,7 +147,7 @@ class Compiler(NamedTuple):
                 return None
             key = spelled(value)
             counted, exceeded = run.limits.count(limit, key, increment, items, run.now)
-            run.counted.append(Counted(limit, key, increment, counted))
+            run.counted.append((limit, key, increment, counted))
             if not exceeded:
                 return None
             run.put("ratecount", str(counted))

@@ -74,15 +74,9 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
     """Of the rule's canonical text: its name in the fleet."""
 
 
-class Counted(msgspec.Struct, frozen=True, gc=False):
-    """That a limit counted this request."""
-
-    limit: Limit
-    key: str
-    """The item's value, as the limit's function spells it."""
-    increment: int
-    count: int
-    """After this request, in the window of this host."""
+Counted = tuple[Limit, str, int, int]
+"""That a limit counted this request: the limit, the key (its item's value, as its function spells it), the increment,
+and the count after it, in the window of this host. A request may have many of these, so they are plain."""
 
 
 class Limits(Protocol):
