@@ -99,27 +99,30 @@ class Program:
     def evaluate(self, items: Mapping[str, str], now: float, limits: Limits) -> Evaluation:
         """Answer a request; its attributes are left as they are. `now` is in Unix seconds."""
         run = self._begin(items, now, limits)
-        most = len(self._steps) + REPEATS
         find = self._find_with_matches if self._conditional_on_matches else self.matcher.find
-        number = -1
-        while (number := find(run.candidates, number + 1 if run.target < 0 else run.target, run)) >= 0:
-            run.target = -1
+        checks_of, steps_of, told = self._checks, self._steps, self._told  # a match must cost little
+        candidates, hits = run.candidates, run.hits
+        start = 0
+        while (number := find(candidates, start, run)) >= 0:
+            start = number + 1
             verdict = _NO_DNS
-            if (checks := self._checks[number]) is not None:
+            if (checks := checks_of[number]) is not None:
                 verdict = (yield from checks.examine(run.items, run)) if self._dns else checks.off
                 if not verdict.holds:
                     continue
-            run.hits.append(number)
-            if len(run.hits) > most:
-                return self._outcome(run, DEFAULT, -1, f"{self.ruleset.rules[number].id}: jumps without end")
-            if self._told:
+            hits.append(number)
+            if told:
                 self._tell(run, number, verdict)
-            for step in self._steps[number]:
+            for step in steps_of[number]:
                 result = step(run)
-                while isinstance(result, Pending):
+                while result is not None:
+                    if not isinstance(result, Pending):
+                        return self._outcome(run, result or DEFAULT, number)
                     result = result.then((yield result.need))
-                if result is not None:
-                    return self._outcome(run, result or DEFAULT, number)
+            if run.target >= 0:
+                start, run.target = run.target, -1
+                if len(hits) > len(steps_of) + REPEATS:
+                    return self._outcome(run, DEFAULT, -1, f"{self.ruleset.rules[number].id}: jumps without end")
         return self._outcome(run, DEFAULT, -1)
 
     def _begin(self, items: Mapping[str, str], now: float, limits: Limits) -> Run:
