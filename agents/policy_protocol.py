@@ -64,7 +64,7 @@ _HEAD = b"request=smtpd_access_policy"
 _END = b"\n\n"
 _ANY_END = re.compile(rb"\n\r?\n")
 _DUNNO = b"action=DUNNO\n\n"
-_SPACES = dict.fromkeys((*range(0x20), 0x7F), " ")
+_SPACES = dict.fromkeys({*range(0x20), 0x7F} - {ord("\t")}, " ")  # what a reply's text is not (RFC 5321, 4.2)
 _NUMBERS = {"recipient_count", "size"}
 _TEXTS = {name for name in PolicyRequest.__annotations__ if name not in _NUMBERS}
 _decode = msgspec.json.Decoder(PolicyRequest, strict=False).decode
@@ -156,7 +156,7 @@ def parse_attributes(lines: bytes) -> dict[str, str]:
 
 
 def reply(action: str, limit: int = MAX_ACTION) -> bytes:
-    """What goes back to Postfix. Control characters become spaces, and what is longer than `limit` octets is cut."""
+    """What goes back to Postfix. Control characters but tabs become spaces, and what is longer than `limit` octets is cut."""
     if action == "DUNNO":
         return _DUNNO
     text = action.translate(_SPACES).encode(errors="replace")
