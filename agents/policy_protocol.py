@@ -156,7 +156,7 @@ def parse_attributes(lines: bytes) -> dict[str, str]:
 
 
 def reply(action: str, limit: int = MAX_ACTION) -> bytes:
-    """What goes back to Postfix. Control characters but tabs become spaces, and what is longer than `limit` octets is cut."""
+    """What goes back to Postfix. Control characters become spaces, and what is longer than `limit` octets is cut."""
     if action == "DUNNO":
         return _DUNNO
     text = action.translate(_SPACES).encode(errors="replace")

@@ -109,6 +109,7 @@ def _postfwd(rules: Path, port: int, directory: Path) -> Iterator[int]:
         yield pid
     finally:
         os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not pid_file.exists(), 10, "postfwd to end")
 
 
 def _has_postfwd() -> bool:
