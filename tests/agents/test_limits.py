@@ -97,6 +97,22 @@ def test_one_rule_may_count_over_the_fleet_where_others_do_not() -> None:
     assert fleet.count() == (7, True)
 
 
+def test_other_settings_are_taken_while_it_counts() -> None:
+    fleet = Fleet()
+    fleet.exhaust()
+    assert fleet.count() == (7, True)
+    fleet.limits.configure(Rules(limits="host"), "example.org")
+    assert fleet.count() == (2, False)
+    assert len(fleet.hits) == 1
+
+
+def test_a_limit_that_adds_nothing_is_not_told_but_may_be_exhausted() -> None:
+    fleet = Fleet()
+    fleet.exhaust()
+    assert fleet.count(increment=0) == (7, True)
+    assert fleet.hits == []
+
+
 @pytest.mark.parametrize("seconds", [11.9, limits.MAX_SECONDS + 1])
 def test_very_short_and_very_long_limits_stay_on_the_host(seconds: float) -> None:
     fleet = Fleet()
