@@ -86,7 +86,8 @@ def within(subject: str, text: str) -> bool:
     if text == "0.0.0.0/0":
         return subject != ""
     try:
-        address, network = ipaddress.ip_address(subject), ipaddress.ip_network(text, strict=False)
+        address = ipaddress.ip_address(subject)
+        network = ipaddress.ip_network(text.removeprefix("::ffff:"), strict=False)
     except ValueError:
         return False
     if address.version == 6 and address.ipv4_mapped:

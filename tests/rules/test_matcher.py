@@ -1,6 +1,7 @@
 """All rules at once: the same as one by one, whatever rules and requests are."""
 
 import time
+import tracemalloc
 from collections.abc import Collection, Mapping
 
 import pytest
@@ -94,11 +95,23 @@ def test_conditions_that_cannot_be_compiled_are_all_told() -> None:
 
 def test_kept_vectors_are_dropped_at_last_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matcher, "KEPT", 4)
-    rules = Matcher(ruleset([condition("sender", "==", "5", "17"), condition("sender", "=~", "7$")]))
-    for _ in range(2):
-        for number in range(40):
-            expected = [0] * (number in (5, 17)) + [1] * (number % 10 == 7)
-            assert matching(rules, Request(sender=str(number))) == ([0, 0][: len(expected)] and [0])
+    rules = Matcher(ruleset([condition("sender", "==", "5", "17")], [condition("sender", "=~", "7$")]))
+    for number in [*range(40), *range(40)]:
+        expected = [0] * (number in (5, 17)) + [1] * (number % 10 == 7)
+        assert matching(rules, Request(sender=str(number))) == expected
+
+
+@pytest.mark.parametrize("item", ["sender", "client_address", "size", "queue_id"])
+def test_what_is_kept_is_bounded_whatever_clients_send(item: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matcher, "KEPT", 50)
+    text = "10.0.0.0/8" if item == "client_address" else "5"
+    rules = Matcher(ruleset(*[[condition(item, "==", text), condition(item, "!=", text)]] * 1000))
+    tracemalloc.start()
+    for number in range(2000):
+        rules.begin({item: f"{number}" + "x" * (number % 300)})
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 100_000
 
 
 def test_patterns_have_a_time_for_each_request_together() -> None:

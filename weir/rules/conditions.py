@@ -119,17 +119,14 @@ class Alternatives:
 
     def hold(self, value: str, context: Context) -> bool:
         """Tell whether they hold for a value: the item's, or one that was looked up in its place."""
-        return self.hold_always(value) or any(test(value, context) for test in self.dynamic)
-
-    def hold_always(self, value: str) -> bool:
-        """Tell whether they hold for a value whatever else there is."""
-        if value.lower() in self.equal or (self._networks is not None and self._networks.find(value)):
-            return True
-        if self.comparisons:
-            counted = number(value)
-            if any(one.holds(counted) for one in self.comparisons):
-                return True
-        return any(test.holds(value) for test in self.tests)
+        counted = number(value) if self.comparisons else 0
+        return (
+            value.lower() in self.equal
+            or (self._networks is not None and self._networks.find(value) != 0)
+            or any(one.holds(counted) for one in self.comparisons)
+            or any(test.holds(value) for test in self.tests)
+            or any(test(value, context) for test in self.dynamic)
+        )
 
 
 def number(text: str) -> float:

@@ -29,7 +29,7 @@ KEPT = 4096
 """Vectors in each of the two generations of an item."""
 LONGEST_KEPT = 256
 """Characters of a value whose vector is kept."""
-LATE_MOST = 10
+LATE_MOST = 5
 """Patterns that may run past their deadlines in one request; then the rest of them find nothing."""
 
 _NEVER_AGAIN = frozenset(("queue_id", "instance", "client_port"))
@@ -181,6 +181,8 @@ class _Kept(ABC):
         self._most = most
         self._young: dict[str, int] = {}
         self._old: dict[str, int] = {}
+        self._same: dict[int, int] = {}
+        """Vectors by themselves: most values have one of a few, of which one object is enough."""
 
     def find(self, value: str) -> int:
         vector = self._young.get(value)
@@ -205,7 +207,8 @@ class _Kept(ABC):
             if len(self._young) >= self._most:
                 self._old = self._young
                 self._young = {}
-            self._young[value] = vector
+                self._same = {}
+            self._young[value] = self._same.setdefault(vector, vector)
         return vector
 
 
