@@ -130,6 +130,16 @@ def test_a_score_without_points_is_only_compared(folder: Path) -> None:
     assert Host(folder, "id=B; action=score()\nid=C; action=OK").ask() == "OK"
 
 
+def test_a_rule_with_a_score_is_a_limit_for_all_requests(folder: Path) -> None:
+    rules = "id=A; action=score($$P)\nid=L; score=3.5; action=REJECT $$request_score\nid=E; action=OK"
+    host = Host(folder, rules, more={3.5: "REJECT other"})
+    assert [host.ask(P="3.4"), host.ask(P="3.5"), host.ask(P="5")] == [
+        "OK",
+        "REJECT 3.5",
+        "554 5.7.1 weir score exceeded",
+    ]
+
+
 def test_a_score_limit_without_an_action_that_can_be_done(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"action of score 4\.5"):
         Host(folder, "id=A; action=OK", more={4.5: "foo(x)"})

@@ -164,7 +164,8 @@ class Program:
         return Outcome(action, run.hits, run.counted, run.notes, rule, trouble)
 
     def _compile(self, more: Mapping[float, str]) -> list[list[Step]]:
-        compiler = Compiler(self.ruleset.by_id, scores.limits(more), self._late.append)
+        own = {rule.score: rule.actions[-1].text for rule in self.ruleset.rules if rule.score is not None}
+        compiler = Compiler(self.ruleset.by_id, scores.limits({**more, **own}), self._late.append)
         return [
             [compiler.compile(action, rule) for action in parsed]
             for rule, parsed in zip(self.ruleset.rules, self._parsed, strict=True)
