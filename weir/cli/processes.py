@@ -14,7 +14,6 @@ from confluent_kafka import KafkaError, KafkaException
 from weir.cli import options
 from weir.cli.output import USAGE, CommandError
 
-
 AS_WRITTEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For a command that passes its arguments on."""
 
