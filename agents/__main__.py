@@ -36,12 +36,11 @@ def _with_kafka(config: Path | None) -> int:
     from agents import service
     from agents.segments import SpoolInUseError
     from weir import logs
-    from weir.rules.rule import RulesError
 
     logs.configure()
     try:
         service.run(settings, config)
-    except RulesError as error:
+    except ValueError as error:
         print(error, file=sys.stderr)
         return USAGE
     except (OSError, SpoolInUseError) as error:

@@ -72,12 +72,8 @@ class FleetLimits:
             hit = _hit(limit, shared, key, increment)
             subject = subjects.limit(hit.digest, hit.key)
             released = max(released, operators.released(subject))
-            if increment <= 0:
-                pass  # it adds nothing
-            elif len(hits) < MAX_HITS:
-                hits.append(hit)
-            else:
-                self.not_shared += 1
+            if hit.increment:
+                self._tell(hit, hits)
         if released:
             self.counters.void(limit, key, released + self.clock_offset)
         count, exceeded = self.counters.count(limit, key, increment, items, now)
@@ -87,6 +83,12 @@ class FleetLimits:
             self.exceeded[FLEET] += 1
             return found.count, True
         return count, exceeded
+
+    def _tell(self, hit: Hit, hits: list[Hit]) -> None:
+        if len(hits) < MAX_HITS:
+            hits.append(hit)
+        else:
+            self.not_shared += 1
 
     def _exhausted(self, subject: str, now: float, released: float) -> InForce | None:
         """The decision that this limit of the fleet is exhausted, if there is one."""

@@ -51,7 +51,8 @@ log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings, config: Path | None) -> None:
-    """Run the agent until SIGTERM or SIGINT. Raises OSError, RulesError or SpoolInUseError if it cannot start."""
+    """Run the agent until SIGTERM or SIGINT. Raises ValueError for what is wrong with the rules or scores, and OSError
+    and SpoolInUseError for what else prevents its start."""
     _tune()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Service(settings, config).run())
