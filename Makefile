@@ -9,10 +9,10 @@ SEEDS ?= 20
 # Real parts of demo and tests, and what deploy/ is checked with.
 DEBIAN := postfix dovecot-core openssl clickhouse-server docker-compose curl systemd iproute2 adduser python3 python3-venv
 
-.PHONY: help setup demo test soak lint bench deb clean
+.PHONY: help setup demo test conformance soak lint bench deb clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 setup: .cache/packages .cache/python .cache/kafka/kafka.jsa ## install all that demo, tests and benchmarks need
 
@@ -40,6 +40,9 @@ demo: setup ## run a real fleet here: an attack, the block, the figures (about t
 test: setup ## all tests, with real servers on loopback (about a quarter of an hour)
 	@$(PYTHON) -m pytest -m "not fleet" -q
 	@$(PYTHON) -m pytest -m fleet -v
+
+conformance: .cache/python ## the recorded cases of postfwd against weir agent --standalone, a line each
+	@$(PYTHON) -m pytest -q tests/rules/test_conformance.py
 
 soak: setup ## the fault tests SEEDS=20 times with random seeds (hours)
 	@WEIR_SEEDS=$(SEEDS) $(PYTHON) -m pytest -m soak -v

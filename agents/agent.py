@@ -1,11 +1,16 @@
 """The agent itself, apart from input and output: answers requests, counts them, makes events, and learns from topics.
 
-Invariants: a request is answered from memory, before anything else is done about it; all is called on one thread.
+    operators' words, decisions ─▶ a verdict, at once
+                 none of them ─▶ rules, if there are any ─▶ a verdict, at once or when DNS and the like have answered
+
+Invariants: a request is answered from memory, but for what its rules ask, before anything else is done about it; an
+event's time is when its reply was known, and events lie in the order of the replies; all is called on one thread.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Histogram
@@ -14,29 +19,54 @@ from agents import requests
 from agents.follower import Record
 from agents.freshness import Freshness
 from agents.knowledge import Knowledge
+from agents.limits import FleetLimits
 from agents.message_counts import MessageCounts
-from agents.policy_protocol import PolicyRequest, reply
+from agents.policy_protocol import MAX_RULES_ACTION, PolicyRequest, parse, parse_attributes, reply
 from agents.snapshot import Snapshot
 from agents.spool import Spool
-from agents.verdict import Verdict, judge
-from weir import __version__, echo, subjects, topics
+from agents.verdict import DUNNO, Verdict, by_rule, judge
+from weir import __version__, echo, limits, subjects, topics
 from weir.decisions import Decision
 from weir.events import Heartbeat, is_accepted
+from weir.limits import Hit
+from weir.rules.counters import Counters
+from weir.rules.needs import Limit, Outcome
+from weir.settings import Rules
+
+if TYPE_CHECKING:  # DNS and patterns cost memory, which an agent without rules need not pay
+    from agents.engine import Engine
 
 ALONE_SECONDS = 10.0
 """Older knowledge of the fleet about us is told: we count alone."""
 _STATES = frozenset(("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN"))
+_NO_HITS: list[Hit] = []
 _DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
+Write = Callable[[bytes], None]
+Asked = tuple[PolicyRequest, dict[str, str]]
+"""A request, and all its attributes for rules to look at."""
+
 log = structlog.get_logger(__name__)
+
+
+def read_for_rules(lines: bytes) -> Asked:
+    """A request from its lines, where there are rules. Raises ProtocolError."""
+    return parse(lines), parse_attributes(lines)
 
 
 class Agent:
     """`now` is everywhere Unix seconds by this host's clock."""
 
-    def __init__(self, host: str, default_realm: str, spool: Spool, snapshot: Snapshot) -> None:
+    def __init__(
+        self, host: str, default_realm: str, spool: Spool, snapshot: Snapshot, engine: "Engine | None" = None
+    ) -> None:
+        """Without an `engine` there are no rules."""
         self.default_realm = default_realm
+        self.engine = engine
+        self.settle_soon: Callable[[], None] = self.settle
+        """Called when a reply came later than its request."""
         self.knowledge = Knowledge()
+        self.limits = FleetLimits(Rules(), default_realm, self.knowledge.decisions, self.knowledge.operators)
         self.counts = MessageCounts()
         self.freshness = Freshness()
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -57,9 +87,14 @@ class Agent:
         self._spool = spool
         self._snapshot = snapshot
         self._started = time.time()
-        self._answered: list[tuple[PolicyRequest, str, str, Verdict, float]] = []
+        self._answered: list[tuple[PolicyRequest, str, str, Verdict, list[Hit], float]] = []
         self._alone = False
         self._garbage_told = 0
+
+    @property
+    def counters(self) -> Counters:
+        """Of the rules' limits, this host's."""
+        return self.limits.counters
 
     def recall(self, now: float) -> None:
         """Take up what was known before a restart: decisions, operators' words, messages under way."""
@@ -68,16 +103,44 @@ class Agent:
             if not isinstance(event, Heartbeat):
                 self.counts.replay(event)
 
-    def answer(self, request: PolicyRequest, write: Callable[[bytes], None]) -> None:
-        """Answer a policy request; `settle` must be called soon."""
+    def configure(self, default_realm: str, rules: Rules) -> None:
+        """Take other settings; the rules themselves are the engine's."""
+        self.default_realm = default_realm
+        self.limits.configure(rules, default_realm)
+
+    def answer(self, request: PolicyRequest, write: Write, attributes: dict[str, str] | None = None) -> None:
+        """Answer a policy request, by rules too if there are `attributes` to look at; `settle` must be called soon."""
         now = time.time()
         account = subjects.sasl_username(request.sasl_username, self.default_realm)
         client = subjects.client_address(request.client_address)
         knowledge = self.knowledge
-        reckoned = now - self.freshness.clock_offset
-        verdict = judge((account, client), knowledge.decisions, knowledge.operators, reckoned)
+        clock_offset = self.freshness.clock_offset
+        verdict = judge((account, client), knowledge.decisions, knowledge.operators, now - clock_offset)
+        if attributes is not None and verdict is DUNNO and self.engine is not None:
+            self.limits.clock_offset = clock_offset
+            _ByRules(self, self.engine, request, account, client, write, now).begin(attributes)
+            return
         write(reply(verdict.action))
-        self._answered.append((request, account, client, verdict, now))
+        self._answered.append((request, account, client, verdict, _NO_HITS, now))
+
+    def answer_by_rules(self, asked: Asked, write: Write) -> None:
+        """Answer what `read_for_rules` has read."""
+        request, attributes = asked
+        self.answer(request, write, attributes)
+
+    def finish(
+        self,
+        request: PolicyRequest,
+        account: str,
+        client: str,
+        verdict: Verdict,
+        hits: list[Hit],
+        now: float,
+        write: Write,
+    ) -> None:
+        """Answer a request that went through the rules: first it has its place, for its reply may bring the next."""
+        self._answered.append((request, account, client, verdict, hits, now))
+        write(reply(verdict.action, MAX_RULES_ACTION))
 
     def settle(self) -> None:
         """Count what was answered, and keep its events. Several at once cost less: the code for one finds another's
@@ -85,13 +148,15 @@ class Agent:
         """
         answered, self._answered = self._answered, []
         clock_offset = self.freshness.clock_offset
-        for request, account, client, verdict, now in answered:
+        for request, account, client, verdict, hits, now in answered:
             state = request.protocol_state
-            counts = self.counts.count(
-                state, request.instance, request.recipient_count, request.size, is_accepted(verdict.action), now
-            )
-            requests.fill(request, account, verdict, counts, now, clock_offset)
+            accepted = is_accepted(verdict.action)
+            counts = self.counts.count(state, request.instance, request.recipient_count, request.size, accepted, now)
+            requests.fill(request, account, verdict, hits, counts, now, clock_offset)
             self._spool.append(request)
+            if hits and accepted:
+                for hit in hits:
+                    self.freshness.appended(subjects.partition(subjects.limit(hit.digest, hit.key)), now)
             if counts.attempted_recipients or counts.bytes:
                 for subject in (account, client):
                     if subject:
@@ -130,6 +195,7 @@ class Agent:
                 freshness=self.freshness.age(now),
                 stale=not self.knowledge.complete,
                 decisions=len(self.knowledge.decisions),
+                rules=self.engine.ruleset.digest if self.engine is not None else "",
                 spool_bytes=self._spool.unacknowledged_bytes,
                 dropped=self._spool.dropped,
                 quiet_partitions=quiet,
@@ -143,6 +209,8 @@ class Agent:
         self.clock_offset = self.freshness.clock_offset
         self.age = age = self.freshness.age(now)
         self.knowledge.decisions.expire(now - self.clock_offset, 1000)
+        if self.engine is not None:
+            self.counters.sweep(now)
         alone = (now - self._started if age < 0 else age) > ALONE_SECONDS
         if alone != self._alone:
             self._alone = alone
@@ -166,6 +234,8 @@ class Agent:
     def _tell(self, decision: Decision, now: float) -> None:
         delay = now - decision.evidence.time
         self.delays.observe(delay)
+        if decision.cause == limits.CAUSE:
+            return  # limits come and go, by the hundred
         log.info(
             "decision applied",
             id=decision.id,
@@ -180,3 +250,58 @@ class Agent:
             self.freshness.echo(told.partition, told.next, record.time, record.received)
         except Exception as error:  # as with decisions: garbage stops nobody
             self.knowledge.tell_garbage(record, error)
+
+
+class _ByRules:
+    """One request on its way through the rules; as their `Limits` it notes what counts it."""
+
+    __slots__ = (
+        "_account",
+        "_agent",
+        "_client",
+        "_engine",
+        "_hits",
+        "_is_late",
+        "_now",
+        "_request",
+        "_rules",
+        "_write",
+    )
+
+    def __init__(
+        self,
+        agent: Agent,
+        engine: "Engine",
+        request: PolicyRequest,
+        account: str,
+        client: str,
+        write: Write,
+        now: float,
+    ) -> None:
+        self._agent = agent
+        self._engine = engine
+        self._request = request
+        self._account = account
+        self._client = client
+        self._write = write
+        self._now = now
+        self._hits: list[Hit] = []
+        self._rules = engine.ruleset.rules
+        """Those that it began with: others may be in use at its end."""
+        self._is_late = False
+
+    def begin(self, attributes: dict[str, str]) -> None:
+        self._engine.evaluate(attributes, self._now, self, self._done)
+        self._is_late = True
+
+    def count(self, limit: Limit, key: str, increment: int, items: Mapping[str, str], now: float) -> tuple[int, bool]:
+        """As `weir.rules.needs.Limits` says."""
+        return self._agent.limits.count(limit, key, increment, items, now, self._hits)
+
+    def _done(self, outcome: Outcome) -> None:
+        rule = self._rules[outcome.rule].id if outcome.rule >= 0 else ""
+        verdict = by_rule(outcome.action, rule)
+        now = time.time() if self._is_late else self._now
+        self._agent.finish(self._request, self._account, self._client, verdict, self._hits, now, self._write)
+        if self._is_late:
+            self._agent.settle_soon()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from weir import decisions
+from weir import decisions, limits
 
 GRACE = 120.0
 """Seconds that a decision stays in memory after its end: until the clock's offset is known, `now` may be wrong."""
@@ -25,6 +25,8 @@ class InForce(msgspec.Struct, gc=False):
     until: float
     after: float
     text: str
+    count: int
+    """What a limit of the fleet had counted; 0 for other causes."""
     recalled: bool
     """Only the snapshot has it, as far as the topic was read."""
     next: "InForce | None" = None
@@ -124,4 +126,5 @@ def _in_force(decision: decisions.Decision, recalled: bool) -> InForce:
     if decision.id:
         text = text.replace(decision.id, _IDENTITY)
     cause = sys.intern(decision.cause)
-    return InForce(decision.id, cause, decision.until, decision.after, sys.intern(text), recalled)
+    count = decision.evidence.count if cause == limits.CAUSE else 0
+    return InForce(decision.id, cause, decision.until, decision.after, sys.intern(text), count, recalled)

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from agents.agent import Agent
 from agents.follower import Follower
+from agents.limits import FLEET, HOST
 from agents.policy_server import PolicyServer
 from agents.shipper import Shipper
 from agents.spool import Spool
@@ -30,6 +31,7 @@ class AgentCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield self._requests()
+        yield self._limits()
         yield from self._agent.delays.collect()
         for name, text, value in self._counters():
             yield CounterMetricFamily(f"weir_agent_{name}", text, value=value)
@@ -57,6 +59,16 @@ class AgentCollector(Collector):
             family.add_metric(labels, count)
         return family
 
+    def _limits(self) -> Metric:
+        family = CounterMetricFamily(
+            "weir_agent_limits_exceeded",
+            "Requests that met an exceeded limit, by whose count said so: this host's or the fleet's",
+            labels=["by"],
+        )
+        for by in (HOST, FLEET):
+            family.add_metric([by], self._agent.limits.exceeded[by])
+        return family
+
     def _counters(self) -> Iterator[tuple[str, str, float]]:
         knowledge = self._agent.knowledge
         yield "protocol_errors", "Connections closed because of what came in", self._server.protocol_errors
@@ -65,6 +77,11 @@ class AgentCollector(Collector):
         yield "events_shipped", "Events that Kafka has acknowledged, repeated ones too", self._shipper.shipped
         yield "ship_errors", "Times that shipping had to begin again", self._shipper.errors
         yield "records_not_understood", "Records of topics that made no sense", knowledge.garbage
+        yield (
+            "limits_not_shared",
+            "Limits not told to the fleet: too many hit one request",
+            self._agent.limits.not_shared,
+        )
         yield "messages_forgotten", "Messages under way that had to be forgotten", self._agent.counts.forgotten
 
     def _gauges(self) -> Iterator[tuple[str, str, float]]:
@@ -76,6 +93,7 @@ class AgentCollector(Collector):
         yield "clock_offset_seconds", "What this host's clock is ahead of the broker's", agent.clock_offset
         yield "decisions", "Subjects with decisions in memory", len(knowledge.decisions)
         yield "operators_words", "Operators' blocks and allows in memory", len(knowledge.operators.standing)
+        yield "limits", "Limits' counters of this host", len(agent.counters)
         yield "messages", "Messages under way that are remembered", len(agent.counts)
         yield "stale", "1 until decisions and operators' words were read to their end", not knowledge.complete
         yield "follow_failing", "1 while decisions and operators' words cannot be read", self._follower.failing

@@ -2,11 +2,16 @@
 
     request=smtpd_access_policy\\nprotocol_state=RCPT\\n…\\n\\n    is answered by    action=DUNNO\\n\\n
 
+A request is read as a `PolicyRequest` (`parse`: what the fleet counts) or as all its attributes (`parse_attributes`:
+what rules look at). Lines may end in \\r\\n too.
+
 Invariants: which requests come out depends on the bytes alone, not on how they were split; what was asked before a
 fault still comes out; at most a request and what came with it is held.
 """
 
-from typing import Annotated
+import re
+from collections.abc import Callable
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -18,6 +23,12 @@ MAX_REQUEST = 64 * 1024
 """Bytes of one request, the two line breaks at its end apart."""
 MAX_ACTION = 512
 """Octets of an action: Postfix's own bound for a reply."""
+MAX_VALUE = 512
+"""Characters of an attribute that rules see, as in postfwd (a value is cut there, which its manual does not say)."""
+MAX_RULES_ACTION = 2048
+"""Octets of an action of rules: one that repeats long attributes comes whole, as from postfwd."""
+
+T = TypeVar("T")
 
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
@@ -51,21 +62,24 @@ class PolicyRequest(Request, tag_field="kind", tag="request", omit_defaults=True
 
 _HEAD = b"request=smtpd_access_policy"
 _END = b"\n\n"
+_ANY_END = re.compile(rb"\n\r?\n")
 _DUNNO = b"action=DUNNO\n\n"
-_SPACES = dict.fromkeys((*range(0x20), 0x7F), " ")
+_SPACES = dict.fromkeys({*range(0x20), 0x7F} - {ord("\t")}, " ")  # what a reply's text is not (RFC 5321, 4.2)
 _NUMBERS = {"recipient_count", "size"}
 _TEXTS = {name for name in PolicyRequest.__annotations__ if name not in _NUMBERS}
 _decode = msgspec.json.Decoder(PolicyRequest, strict=False).decode
+_decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class ProtocolError(ValueError):
     """What came is no policy request: it gets no reply, and the connection cannot be used any more."""
 
 
-class RequestReader:
-    """The requests of one connection."""
+class RequestReader(Generic[T]):
+    """The requests of one connection, each read by `read`: from its lines, joined by line breaks."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[bytes], T]) -> None:
+        self._read = read
         self._buffer = b""
         self._start = 0
         """Where the next request begins."""
@@ -82,17 +96,26 @@ class RequestReader:
             self._searched -= self._start
         self._start = 0
 
-    def next_request(self) -> PolicyRequest | None:
+    def next_request(self) -> T | None:
         """The next request, or None until more has come. Raises ProtocolError."""
         end = self._buffer.find(_END, self._searched)
-        if end < 0:
-            if len(self._buffer) - self._start > MAX_LINE:
-                _check_lengths(self._buffer[self._start :].removesuffix(b"\n"))
-            self._searched = max(self._start, len(self._buffer) - 1)
-            return None
+        if end < 0 or b"\r" in self._buffer:
+            return self._next_with_returns()
         request = self._buffer[self._start : end]
         self._start = self._searched = end + 2
-        return parse(request)
+        return self._read(request)
+
+    def _next_with_returns(self) -> T | None:
+        """The same where a request may end in either way, or has not come to its end."""
+        found = _ANY_END.search(self._buffer, self._searched)
+        if found is None:
+            if len(self._buffer) - self._start > MAX_LINE:
+                _check_lengths(self._buffer[self._start :].removesuffix(b"\n"))
+            self._searched = max(self._start, len(self._buffer) - 2)
+            return None
+        request = self._buffer[self._start : found.start()]
+        self._start = self._searched = found.end()
+        return self._read(request.removesuffix(b"\r").replace(b"\r\n", b"\n"))
 
 
 def parse(lines: bytes) -> PolicyRequest:
@@ -112,14 +135,44 @@ def parse(lines: bytes) -> PolicyRequest:
     return _parse_lines(lines)
 
 
-def reply(action: str) -> bytes:
-    """What goes back to Postfix. Control characters become spaces, and what is too long is cut."""
+def parse_attributes(lines: bytes) -> dict[str, str]:
+    """All attributes of a request, whatever their names; of one that comes twice the last value counts.
+
+    Unlike `parse` it takes requests of any kind, none named included: the caller looks at `request`. Values are cut to
+    MAX_VALUE; bytes that are no UTF-8 are written as `\\xNN`. Raises ProtocolError.
+    """
+    if len(lines) > MAX_LINE:
+        _check_lengths(lines)
+    if b'"' not in lines and b"\\" not in lines:  # as in `parse`
+        try:
+            attributes = _decode_attributes(b'{"' + lines.replace(b"=", b'":"').replace(b"\n", b'","') + b'"}')
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            attributes = _attributes_by_lines(lines)
+    else:
+        attributes = _attributes_by_lines(lines)
+    if len(lines) > MAX_VALUE and max(map(len, attributes.values())) > MAX_VALUE:
+        return {name: value[:MAX_VALUE] for name, value in attributes.items()}
+    return attributes
+
+
+def reply(action: str, limit: int = MAX_ACTION) -> bytes:
+    """What goes back to Postfix. Control characters become spaces, and what is longer than `limit` octets is cut."""
     if action == "DUNNO":
         return _DUNNO
     text = action.translate(_SPACES).encode(errors="replace")
-    if len(text) > MAX_ACTION:
-        text = text[:MAX_ACTION].decode(errors="ignore").encode()
+    if len(text) > limit:
+        text = text[:limit].decode(errors="ignore").encode()
     return b"action=" + text + _END
+
+
+def _attributes_by_lines(lines: bytes) -> dict[str, str]:
+    attributes = {}
+    for line in lines.decode("utf-8", "backslashreplace").split("\n"):
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise ProtocolError("expected lines of the form name=value")
+        attributes[name] = value
+    return attributes
 
 
 def _parse_lines(lines: bytes) -> PolicyRequest:

@@ -2,9 +2,9 @@
 
     start   spool opened, snapshot and messages under way recalled, sockets served; READY=1 when the topics are read to
             their end, or after READY_SECONDS (what is known then counts, marked stale)
-    SIGHUP  settings are read again; a file with an error changes nothing
+    SIGHUP  settings and rules are read again; what has an error changes nothing
     stop    nothing more is accepted, what has come is answered, events are shipped for SHIP_SECONDS, and what is left
-            lies in the spool
+            lies in the spool; the host's counters of limits are kept
 
 Invariant: the event loop's thread does nothing that waits: disk, Kafka and metrics have threads of their own.
 """
@@ -12,40 +12,47 @@ Invariant: the event loop's thread does nothing that waits: disk, Kafka and metr
 import asyncio
 import ctypes
 import gc
-import resource
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
-from agents import metrics
-from agents.agent import Agent
+from agents import metrics, process
+from agents.agent import Agent, read_for_rules
 from agents.follower import Follower, Record
 from agents.listeners import listen
 from agents.policy_server import PolicyServer
 from agents.shipper import Shipper
 from agents.snapshot import Snapshot
 from agents.spool import Spool
+from agents.state import State
 from weir import settings_file, systemd
-from weir.settings import Settings
+from weir.settings import Rules, Settings
+
+if TYPE_CHECKING:
+    from agents.engine import Engine
+    from agents.resolver import Resolver
 
 READY_SECONDS = 5.0
 SHIP_SECONDS = 3.0
 HEARTBEAT_SECONDS = 5.0
+FINISH_SECONDS = 1.0
+"""At the stop, for requests whose rules wait for DNS and the like."""
 _M_ARENA_MAX = -8  # malloc.h
 
 log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings, config: Path | None) -> None:
-    """Run the agent until SIGTERM or SIGINT. Raises OSError and SpoolInUseError for what prevents its start."""
+    """Run the agent until SIGTERM or SIGINT. Raises ValueError for what is wrong with the rules or scores, and OSError
+    and SpoolInUseError for what else prevents its start."""
     _tune()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Service(settings, config).run())
@@ -59,8 +66,15 @@ class Service:
         directory = settings.agent.spool
         self._spool = Spool(directory, host, settings.agent.spool_max_bytes)
         self._snapshot = Snapshot(directory / "decisions.snapshot")
-        self._agent = Agent(host, settings.default_realm, self._spool, self._snapshot)
-        self._server = PolicyServer(self._agent.answer, self._agent.settle)
+        self._resolver = _resolver(settings.rules) if settings.rules.files and settings.rules.dns else None
+        engine = self._engine(settings.rules) if settings.rules.files else None
+        self._agent = Agent(host, settings.default_realm, self._spool, self._snapshot, engine)
+        self._agent.configure(settings.default_realm, settings.rules)
+        if engine is None:
+            self._server = PolicyServer(self._agent.answer, self._agent.settle)
+        else:
+            self._server = PolicyServer(self._agent.answer_by_rules, self._agent.settle, read_for_rules)
+        self._agent.settle_soon = self._server.settle_soon
         self._shipper = Shipper(self._spool, settings.kafka, self._on_delivered)
         self._follower = Follower(settings.kafka, self._on_records, self._on_ready)
         self._taken = threading.Semaphore()  # one batch of records waits for the loop at a time
@@ -76,6 +90,7 @@ class Service:
             self._spool.open()
             stack.callback(self._spool.close)
             self._agent.recall(time.time())
+            state = await self._keep_counters(stack) if self._agent.engine is not None else None
             gc.freeze()  # what was recalled stays: no collection need look at it
             self._snapshot.start()
             stack.callback(self._snapshot.close)
@@ -85,22 +100,39 @@ class Service:
             stack.push_async_callback(asyncio.to_thread, self._follower.stop)
             await stack.enter_async_context(listen(self._settings.agent, self._server))
             self._serve_metrics()
-            await self._work()
+            await self._work(state)
         log.info("stopped")
 
-    async def _work(self) -> None:
+    async def _keep_counters(self, stack: AsyncExitStack) -> State:
+        """Take up the host's counters from before a restart, and let commands on this host ask about them."""
+        from agents import control
+
+        directory = self._settings.agent.spool
+        state = State(directory / "limits", self._agent.counters)
+        state.restore(time.time())
+        stack.callback(state.close)
+        await stack.enter_async_context(control.serve(directory, self._agent))
+        return state
+
+    async def _work(self, state: State | None) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._tell_ready()),
-                group.create_task(_every(HEARTBEAT_SECONDS, lambda: self._agent.heartbeat(time.time()))),
-                group.create_task(_every(1.0, lambda: self._agent.tick(time.time()))),
+                group.create_task(process.every(HEARTBEAT_SECONDS, lambda: self._agent.heartbeat(time.time()))),
+                group.create_task(process.every(1.0, lambda: self._agent.tick(time.time()))),
             ]
+            if state is not None:
+                tasks.append(group.create_task(state.keep()))
             if (seconds := systemd.watchdog_seconds()) is not None:
-                tasks.append(group.create_task(_every(seconds / 2, lambda: systemd.notify("WATCHDOG=1"))))
+                tasks.append(group.create_task(process.every(seconds / 2, lambda: systemd.notify("WATCHDOG=1"))))
             await self._stopping.wait()
             systemd.notify("STOPPING=1")
             for task in tasks:
                 task.cancel()
+        if self._agent.engine is not None:
+            await self._agent.engine.finish(FINISH_SECONDS)
+        if self._resolver is not None:
+            await self._resolver.close()
 
     async def _tell_ready(self) -> None:
         with suppress(TimeoutError):
@@ -122,11 +154,38 @@ class Service:
             settings = settings_file.load(self._config)
         except settings_file.SettingsError as error:
             log.error("settings not reloaded, the former ones stay", errors=error.errors)  # noqa: TRY400
+        else:
+            restart = _fixed(settings) != _fixed(self._settings)
+            self._settings = settings
+            self._agent.configure(settings.default_realm, settings.rules)
+            log.info("settings reloaded", restart_needed=restart)
+        self._reload_rules()
+
+    def _reload_rules(self) -> None:
+        engine, rules = self._agent.engine, self._settings.rules
+        if engine is None or not rules.files:
             return
-        restart = (settings.agent, settings.kafka) != (self._settings.agent, self._settings.kafka)
-        self._settings = settings
-        self._agent.default_realm = settings.default_realm
-        log.info("settings reloaded", restart_needed=restart)
+        if (rules.files, rules.scores) == self._sources:
+            engine.reload()
+            return
+        try:
+            self._agent.engine = self._engine(rules)  # what is under way ends by the former one
+        except (OSError, ValueError) as error:
+            log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())  # noqa: TRY400
+        else:
+            log.info("other rule files are in use", files=rules.files, digest=self._agent.engine.ruleset.digest)
+
+    def _engine(self, rules: Rules) -> "Engine":
+        """The rules of these settings, which are in use then. Raises RulesError, ValueError and OSError."""
+        from agents.engine import Engine
+        from weir.rules import scores
+        from weir.rules.ruleset import Source
+
+        engine = Engine(
+            [Source(Path(file)) for file in rules.files], dict(map(scores.parse, rules.scores)), self._resolver
+        )
+        self._sources = rules.files, rules.scores
+        return engine
 
     def _on_records(self, records: list[Record]) -> None:
         """In the follower's thread: one batch at a time, and no faster than the disk, so that memory stays small."""
@@ -152,19 +211,26 @@ class Service:
         self._loop.call_soon_threadsafe(self._agent.freshness.delivered, partition, offset, newest)
 
 
-async def _every(seconds: float, do: Callable[[], None]) -> None:
-    while True:
-        do()
-        await asyncio.sleep(seconds)
+def _resolver(rules: Rules) -> "Resolver":
+    from agents.resolver import Resolver, servers
+
+    try:
+        return Resolver(servers(rules.resolver), rules.dns_timeout_seconds, rules.dns_timeouts)
+    except ValueError as error:
+        raise OSError(f"rules need DNS, or rules.dns = false: {error}") from None
+
+
+def _fixed(settings: Settings) -> tuple[object, ...]:
+    """What is taken at the start only."""
+    rules = settings.rules
+    resolver = (rules.dns, rules.resolver, rules.dns_timeout_seconds, rules.dns_timeouts)
+    return settings.agent, settings.kafka, bool(rules.files), resolver
 
 
 def _tune() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    process.tune()
     # A request waits at most so long for the interpreter while another thread computes.
     sys.setswitchinterval(0.0005)
-    # Requests leave no cycles behind, and what is in memory for long is no garbage: rare collections are enough.
-    gc.set_threshold(20_000, 50, 100)
     # One heap for all threads: each thread's own would keep what reading the topics needed once. (glibc only.)
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

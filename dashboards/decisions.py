@@ -10,11 +10,12 @@ from dashboards.panels import BAD, GOOD, INFORMATION, MIND, PAST, Panel, coloure
 NEWEST = """(
     SELECT *
     FROM decisions FINAL
-    WHERE day >= toDate($__fromTime) - 32 AND since <= $__toTime
+    WHERE cause != 'limit' AND day >= toDate($__fromTime) - 32 AND since <= $__toTime
     ORDER BY change DESC
     LIMIT 1 BY id
 )"""
-"""Each decision once, of those that can be in force in the chosen time: a block lasts 30 days at most."""
+"""Each decision of detectors once, of those that can be in force in the chosen time: a block lasts 30 days at most.
+Those that say that a rule's limit is exhausted block nobody by themselves."""
 
 WORDS = """(
     SELECT

@@ -30,11 +30,27 @@ def forget(store: Store, subject: str) -> dict[str, int]:
     counts = _forget_account(store, subject) if subjects.is_account(subject) else _forget_client(store, subject)
     for table in ("decisions", "words"):
         counts[table] = _delete(store, table, told)
+    for part in in_parts(_limits_of(store, subject)):
+        counts["decisions"] += _delete(store, "decisions", f"subject IN ({part})")
     kept = f"beside = arrayFilter(x -> x != {quoted(subject)}, beside)"
     counts["evidence"] = _update(store, "decisions", kept, beside)
-    literal = quoted(msgspec.json.encode(subjects.value(subject)).decode())
-    counts["details"] = _update(store, "events", "details = ''", f"positionCaseInsensitive(details, {literal}) > 0")
+    named = " OR ".join(f"positionCaseInsensitive(details, {text}) > 0" for text in _in_details(subject))
+    counts["details"] = _update(store, "events", "details = ''", f"({named})")
     return counts
+
+
+def _in_details(subject: str) -> tuple[str, str]:
+    """How its name stands in the JSON of details, as literals: alone, or as the end of a limit's key."""
+    text = msgspec.json.encode(subjects.value(subject)).decode()
+    return quoted(text), quoted(f"={text[1:]}")
+
+
+def _limits_of(store: Store, subject: str) -> list[str]:
+    """Limits that were keyed by its name, whatever the item, and have decisions."""
+    name = subjects.value(subject)
+    narrow = "" if name.endswith("/64") else f"AND positionCaseInsensitiveUTF8(subject, {quoted(name)}) > 0"
+    found = store.query(f"SELECT DISTINCT subject FROM decisions WHERE startsWith(subject, 'limit:') {narrow}")  # noqa: S608
+    return [limit for (limit,) in found if subjects.owner(limit) == subject or limit.partition("=")[2].lower() == name]
 
 
 def _forget_account(store: Store, subject: str) -> dict[str, int]:
@@ -67,7 +83,8 @@ def _forget_client(store: Store, subject: str) -> dict[str, int]:
     new = quoted(f"{_FORGOTTEN} {secrets.token_hex(6)}")
     halfway = f"(host, epoch, seq) IN (SELECT host, epoch, seq FROM events WHERE {old})"  # noqa: S608 (in quotes; so below)
     _delete(store, "events", f"{_IS_FORGOTTEN} AND {halfway}")  # of an attempt that failed
-    renamed = f"* REPLACE ({new} AS client, {new} AS client_address, '' AS client_name, '' AS helo_name)"
+    unnamed = "'' AS client_name, '' AS helo_name, if(kind = 'request', '', details) AS details"
+    renamed = f"* REPLACE ({new} AS client, {new} AS client_address, {unnamed})"
     store.run(f"INSERT INTO events SELECT {renamed} FROM (SELECT * FROM events FINAL WHERE {old})")  # noqa: S608
     counts = {table: _delete(store, table, old) for table in ("events", "minutes", "client_hours")}
     # As many events as before make the same version: of two such rows the later one stays.

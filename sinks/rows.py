@@ -17,12 +17,14 @@ from weir.decisions import Decision
 from weir.envelopes import Head
 from weir.events import Event, Number, Offset, Request, Time, is_accepted
 from weir.events import decoder as event_decoder
+from weir.limits import Hit
 from weir.operators import EVERYTHING, Word
 
 _OF_REQUEST = Request.__struct_fields__
 EVENT = (
     *("minute", "host", "epoch", "seq", "time", "kind", "refused", "client", "details"),
-    *_OF_REQUEST[2:],  # but for seq and time, which every kind of event has
+    # but for seq and time, which every kind of event has, and for what stands in the details
+    *(name for name in _OF_REQUEST[2:] if name not in ("rule", "limits")),
 )
 DECISION = (
     *("day", "id", "change", "subject", "cause", "action", "since", "until", "after", "decided"),
@@ -158,9 +160,24 @@ def _requests(head: Head, requests: list[Request], recipients: str) -> list[Sequ
         "refused": [_refused(action) for action in own["action"]],
         "client": [_client(address) for address in own["client_address"]],
         "client_port": [_port(port) for port in own["client_port"]],
-        "details": [""] * count,
+        "details": [
+            _details(rule, limits, recipients) if rule or limits else ""
+            for rule, limits in zip(own["rule"], own["limits"], strict=True)
+        ],
     }
     return [own[name] for name in EVENT]
+
+
+def _details(rule: str, limits: list[Hit], recipients: str) -> str:
+    """What rules had to do with a request, as its event tells it."""
+    if recipients != "full":
+        limits = [msgspec.structs.replace(hit, key=_kept_key(hit.key, recipients)) for hit in limits]
+    return msgspec.json.encode({"rule": rule, "limits": limits}).decode()
+
+
+def _kept_key(key: str, recipients: str) -> str:
+    item, _, value = key.partition("=")
+    return f"{item}={_kept(value, recipients)}" if item.startswith("recipient") else key
 
 
 def _other(head: Head, event: Event | Other, text: str, recipients: str) -> Row:

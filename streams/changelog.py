@@ -1,6 +1,7 @@
 """The changelog: what stands on weir.windows, and the transactions that write it.
 
     s:SUBJECT       window of a subject (`streams.windows.Record`)
+    l:SUBJECT       window of a limit (`streams.records.LimitRecord`)
     h:HOST:EPOCH    how far that host's events are counted (`Host`)
     o               next offset of weir.tallies (`NextOffset`)
 
@@ -50,6 +51,10 @@ _next_decoder = msgspec.msgpack.Decoder(NextOffset)
 
 def window_key(subject: str) -> bytes:
     return f"s:{subject}".encode()
+
+
+def limit_key(subject: str) -> bytes:
+    return f"l:{subject}".encode()
 
 
 def host_key(host: str, epoch: str) -> bytes:

@@ -29,6 +29,7 @@ class Judge:
     ) -> None:
         self._settings = settings.detectors.burst
         self.detector = Burst(settings)
+        self.default_realm = settings.default_realm
         self.operators = operators
         self.brake = brake
         self._active_accounts = active_accounts

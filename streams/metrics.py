@@ -31,6 +31,7 @@ _ABOUT_NOW = {
     "partitions_stopped": "Partitions that stand still because their changelog is broken",
     "lag": "Messages of weir.tallies not counted yet",
     "accounts": "Accounts with a window",
+    "limits": "Limits' counters with a window",
     "brake": "1 while the brake is on",
     "transaction_seconds": "Duration of the last transaction, of the partition where it was slowest",
     "last_transaction_timestamp_seconds": "Time of the last commit",
@@ -45,6 +46,7 @@ class Figures:
     partitions_stopped: int = 0
     lag: int = 0
     accounts: int = 0
+    limits: int = 0
     brake: bool = False
     transaction_seconds: float = 0.0
     last_transaction_timestamp_seconds: float = 0.0

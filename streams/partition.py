@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from streams import changelog, records, windows
 from streams.changelog import Batch, Host, NextOffset
 from streams.decide import Judge
+from streams.limits import LimitWindows
 from streams.windows import Window
 from weir import dead_letters, envelopes, subjects, tallies, topics
 from weir.decisions import Decision
@@ -31,6 +32,7 @@ QUIET_SECONDS = 120
 """A window becomes bytes when it was not touched for this long."""
 
 _WINDOW = changelog.window_key("")
+_LIMIT = changelog.limit_key("")
 
 
 class BrokenChangelogError(Exception):
@@ -66,6 +68,7 @@ class Partition:
         """Accounts with a window."""
         self.active_accounts = 0
         """Accounts that sent in the last hour, as of the last sweep and not fewer."""
+        self.limits = LimitWindows(number, judge.operators, judge.default_realm)
         self._judge = judge
         self._totals = totals
         self._windows: dict[str, Window] = {}
@@ -90,7 +93,8 @@ class Partition:
     @property
     def is_written(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self._changed or self._changed_hosts or self._dead) and self.written == self.next
+        is_changed = self._changed or self._changed_hosts or self.limits.changed or self._dead
+        return not is_changed and self.written == self.next
 
     def restore(self, changes: Iterable[tuple[bytes, bytes | None]], now: float) -> None:
         """Take in the records of the changelog, in their order. Raises BrokenChangelogError."""
@@ -99,7 +103,9 @@ class Partition:
         key = b""
         try:
             for key, value in changes:
-                if not key.startswith(_WINDOW):
+                if key.startswith(_LIMIT):
+                    self.limits.restore(key[2:].decode(), value)
+                elif not key.startswith(_WINDOW):
                     others[key] = value
                 elif value is None:
                     raw.pop(key[2:].decode(), None)
@@ -134,12 +140,14 @@ class Partition:
         foreign = [tally.subject for tally in fresh if not self._count(tally, head.host, now)]
         self._advance((head.host, head.epoch), fresh, now)
         if foreign:
-            self._bury(offset, value, f"expected subjects of partition {self.number}, got {foreign[0]!r}")
+            self._bury(
+                offset, value, f"expected subjects of partition {self.number}, and limits in range, got {foreign[0]!r}"
+            )
 
     def release(self, subject: str, time: float) -> None:
         """Apply an operator's release of a subject. Raises BrokenChangelogError."""
         if subjects.partition(subject) != self.number:
-            return
+            return  # limits look for releases whenever they count
         window = self._windows.get(subject)
         if window is None:
             if subject not in self._raw:
@@ -152,6 +160,7 @@ class Partition:
     def snapshot(self) -> Batch:
         """What is to be written in one transaction, with all that follows from the envelopes counted so far."""
         written = [(changelog.window_key(subject), self._encoded(subject)) for subject in self._changed]
+        written += [(changelog.limit_key(subject), self.limits.encoded(subject)) for subject in self.limits.changed]
         for identity in self._changed_hosts:
             host = self._hosts.get(identity)
             written.append((changelog.host_key(*identity), changelog.encode(host) if host else None))
@@ -159,12 +168,14 @@ class Partition:
         batch = Batch(written, list(self._decisions.values()), self._dead, self.next)
         self._changed = set()
         self._changed_hosts = set()
+        self.limits.changed = set()
         self._decisions = {}
         self._dead = []
         return batch
 
     def sweep(self, now: float, limit: int) -> None:
-        """Look at up to `limit` subjects: idle ones go, quiet ones become bytes."""
+        """Look at up to `limit` subjects, and as many limits: idle ones go, quiet ones become bytes."""
+        self.limits.sweep(now, limit)
         if not self._to_sweep:
             self.active_accounts = self._active_seen
             self._active_seen = 0
@@ -185,7 +196,9 @@ class Partition:
         return lines[repeats:] if repeats else lines
 
     def _count(self, tally: Tally, host: str, now: float) -> bool:
-        """Count one tally; returns False if its subject belongs to another partition."""
+        """Count one tally; returns False if its subject belongs to another partition, or is no limit of ours."""
+        if tally.increment:
+            return self._count_limit(tally, host, now)
         if not (tally.messages or tally.recipients):
             return True
         time = tally.time
@@ -206,6 +219,20 @@ class Partition:
             decision = self._judge.judge(subject, window, index, time, now)
             if decision is not None:
                 self._decisions[subject] = decision
+        return True
+
+    def _count_limit(self, tally: Tally, host: str, now: float) -> bool:
+        if not (subjects.is_limit(tally.subject) and self.limits.accepts(tally)):
+            return False
+        if not now - PAST_SECONDS <= tally.time <= now + FUTURE_SECONDS:
+            self._totals.untimely += 1
+            return True
+        try:
+            decision = self.limits.count(tally, host, now)
+        except ValueError as error:
+            raise BrokenChangelogError(f"window of {tally.subject}: {error}") from error
+        if decision is not None:
+            self._decisions[tally.subject] = decision
         return True
 
     def _restore(self, key: bytes, value: bytes) -> None:

@@ -10,8 +10,12 @@ from typing import Annotated
 
 import msgspec
 
+from weir.limits import MAX_HITS, Hit
+
 MAX_TEXT = 512
 """Characters kept of one attribute: with the number of attributes below, an event stays under 64 KiB."""
+MAX_RULE = 60
+"""Characters kept of a rule's id."""
 
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -36,6 +40,10 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     """The reply's action, whole."""
     decision: str = ""
     """Id of the decision or of the operator's word behind the action."""
+    rule: Annotated[str, msgspec.Meta(max_length=MAX_RULE)] = ""
+    """Id of the rule that gave the action."""
+    limits: Annotated[list[Hit], msgspec.Meta(max_length=MAX_HITS)] = []
+    """The rules' limits that counted this request and are counted over the fleet."""
     cut: bool = False
     """A text was longer than is kept."""
     sasl_username: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
@@ -76,6 +84,8 @@ class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults
     """Decisions and operators' words were not read to their end since the start."""
     decisions: int = 0
     """Decisions in memory."""
+    rules: str = ""
+    """Digest of the rule set in use; empty: no rules."""
     spool_bytes: int = 0
     """Bytes in the spool that Kafka has not acknowledged."""
     dropped: int = 0

@@ -47,6 +47,34 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Where Prometheus reads, HOST:PORT; empty: nowhere."""
 
 
+class OwnRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is set for one rule."""
+
+    limits: str = "fleet"
+    """As `rules.limits`, for this rule."""
+
+
+class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The agent's rules: files in postfwd's language. SIGHUP reads them again."""
+
+    files: list[str] = msgspec.field(default_factory=list)
+    """Read in this order; none: no rules."""
+    limits: str = "fleet"
+    """What limits (rate, size, rcpt) count: `fleet`, the host's own requests and those of all hosts; or `host`."""
+    own: dict[str, OwnRule] = {}
+    """Other settings of single rules, by their id: `[rules.own.NEWSLETTER]`."""
+    scores: list[str] = msgspec.field(default_factory=list)
+    """What is done when a request's score reaches a limit: `LIMIT=ACTION`."""
+    dns: bool = True
+    """Ask DNS where rules name lists or look-ups; without it none of them matches."""
+    resolver: str = ""
+    """Name server to ask, ADDRESS:PORT; empty: the system's."""
+    dns_timeout_seconds: float = 14.0
+    """How long an answer is waited for; Postfix waits for ours as long as its `timeout` says."""
+    dns_timeouts: int = 10
+    """After more time-outs a list is switched off, until 20 minutes are over."""
+
+
 class Streams(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A streams worker."""
 
@@ -172,6 +200,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Networks that detectors never block: the fleet's own relays and webmail belong here."""
     kafka: Kafka = msgspec.field(default_factory=Kafka)
     agent: Agent = msgspec.field(default_factory=Agent)
+    rules: Rules = msgspec.field(default_factory=Rules)
     streams: Streams = msgspec.field(default_factory=Streams)
     history: History = msgspec.field(default_factory=History)
     grafana: Grafana = msgspec.field(default_factory=Grafana)

@@ -20,7 +20,9 @@ from weir.settings import (
     Grafana,
     History,
     Kafka,
+    OwnRule,
     OwnThresholds,
+    Rules,
     Settings,
     Streams,
     Thresholds,
@@ -93,6 +95,15 @@ def _host_and_port_or_nothing(text: str) -> str:
     return _host_and_port(text) and "HOST:PORT, or empty" if text else ""
 
 
+def _address_and_port_or_nothing(text: str) -> str:
+    host, _, _ = text.rpartition(":")
+    try:
+        is_address = not text or bool(ipaddress.ip_address(host.strip("[]")))
+    except ValueError:
+        is_address = False
+    return "" if is_address and not _host_and_port_or_nothing(text) else "ADDRESS:PORT, or empty"
+
+
 def _servers(text: str) -> str:
     return "HOST:PORT, or several with commas" if any(map(_host_and_port, text.split(","))) else ""
 
@@ -115,6 +126,15 @@ def _networks(networks: list[str]) -> str:
     return ""
 
 
+def _absolutes(paths: list[str]) -> str:
+    return "" if all(path.startswith("/") for path in paths) else "absolute paths"
+
+
+def _scores(scores: list[str]) -> str:
+    fits = all(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?=\S.*", score) for score in scores)
+    return "" if fits else "texts such as 5.0=REJECT score exceeded"
+
+
 def _absolute(path: str) -> str:
     return "" if path.startswith("/") else "an absolute path"
 
@@ -122,6 +142,7 @@ def _absolute(path: str) -> str:
 _address = _pattern(
     r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", "http://HOST:PORT or https://HOST/PATH"
 )
+_scope = _one_of("fleet", "host")
 _name = _pattern(r"[A-Za-z0-9._-]{0,200}", "letters, digits, dots, dashes and underscores, at most 200")
 
 CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
@@ -147,6 +168,16 @@ CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
         "spool": _absolute,
         "spool_max_bytes": _from(1024**2),
         "metrics": _host_and_port_or_nothing,
+    },
+    OwnRule: {"limits": _scope},
+    Rules: {
+        "files": _absolutes,
+        "limits": _scope,
+        "scores": _scores,
+        "dns": _anything,
+        "resolver": _address_and_port_or_nothing,
+        "dns_timeout_seconds": _from(0, 60),
+        "dns_timeouts": _from(0),
     },
     Streams: {
         "name": _name,

@@ -2,6 +2,7 @@
 
     sasl_username:alice@example.org     an account: lower case, default realm added
     client_address:192.0.2.10           an address: IPv4-mapped IPv6 as IPv4, other IPv6 as its /64
+    limit:DIGEST:sasl_username=alice@example.org    what a limit of a rule counts (`weir.limits`): its name and its key
     heartbeat:7                         nothing is counted: it only carries an agent's position in a partition
 
 Invariants: the same account or address always gives the same subject, whoever asks (agent, streams, command line);
@@ -10,9 +11,12 @@ Invariants: the same account or address always gives the same subject, whoever a
 
 import hashlib
 import ipaddress
+import re
 import socket
 import zlib
 from functools import lru_cache
+
+from weir.limits import MAX_KEY
 
 PARTITIONS = 12
 """Partitions of weir.tallies, weir.windows and weir.decisions: fixed for the life of a fleet."""
@@ -21,6 +25,7 @@ MAX_LENGTH = 300
 
 _SASL_USERNAME = "sasl_username:"
 _CLIENT_ADDRESS = "client_address:"
+_LIMIT = "limit:"
 _HEARTBEAT = "heartbeat:"
 
 
@@ -40,6 +45,39 @@ def client_address(address: str) -> str:
     return _CLIENT_ADDRESS + network if network else ""
 
 
+@lru_cache(maxsize=8192)
+def limit_key(item: str, value: str) -> str:
+    """The key of a limit's counter as `ITEM=VALUE`: bounded, without control characters, and told apart by a digest if
+    that changed it.
+    """
+    text = f"{item}={value}"
+    key = _CONTROLS.sub(" ", text)
+    if key == text and len(key) <= MAX_KEY:
+        return key
+    return f"{key[: MAX_KEY - 33]}~{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def limit(digest: str, key: str) -> str:
+    """The subject of a limit's counter, of the limit's name and `limit_key`."""
+    return f"{_LIMIT}{digest}:{key}"
+
+
+def owner(subject: str, default_realm: str = "") -> str:
+    """The account or client whose item a limit's counter is keyed by, or "": then it is keyed by another item.
+
+    A name that was cut in the key has no owner: accounts with names of more than 140 characters.
+    """
+    item, _, text = subject.partition(":")[2].partition(":")[2].partition("=")
+    return keyed_by(item, text, default_realm)
+
+
+def keyed_by(item: str, value: str, default_realm: str = "") -> str:
+    """The subject that an item of a request stands for, or "" if that item makes none."""
+    if item == "sasl_username":
+        return sasl_username(value, default_realm)
+    return client_address(value) if item == "client_address" else ""
+
+
 def parse(text: str, default_realm: str = "") -> str:
     """The subject that an operator means: a full subject, or a short one (an address, or else an account).
 
@@ -53,6 +91,10 @@ def parse(text: str, default_realm: str = "") -> str:
         if not name:
             raise ValueError("expected an account after 'sasl_username:'")
         return sasl_username(name, default_realm)
+    if text.startswith(_LIMIT):
+        if not re.fullmatch(f"{_LIMIT}[0-9a-f]{{16}}:[^=]+=.*", text) or len(text) > MAX_LENGTH:
+            raise ValueError("expected a name of 16 hexadecimal digits, a colon and ITEM=VALUE after 'limit:'")
+        return text
     is_address = text.startswith(_CLIENT_ADDRESS)
     found = client_address(text.removeprefix(_CLIENT_ADDRESS))
     if is_address and not found:
@@ -61,7 +103,7 @@ def parse(text: str, default_realm: str = "") -> str:
 
 
 def kind(subject: str) -> str:
-    """The word before the colon: `sasl_username`, `client_address` or `heartbeat`."""
+    """The word before the colon: `sasl_username`, `client_address`, `limit` or `heartbeat`."""
     return subject.partition(":")[0]
 
 
@@ -76,6 +118,10 @@ def is_account(subject: str) -> bool:
 
 def is_client(subject: str) -> bool:
     return subject.startswith(_CLIENT_ADDRESS)
+
+
+def is_limit(subject: str) -> bool:
+    return subject.startswith(_LIMIT)
 
 
 def is_heartbeat(subject: str) -> bool:
@@ -132,4 +178,5 @@ def _bounded(subject: str) -> str:
     return f"{subject[: MAX_LENGTH - 33]}~{digest}"
 
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _NO_LINE_BREAKS = str.maketrans("\r\n\0", "   ")

@@ -10,7 +10,8 @@ from typing import Annotated
 import msgspec
 
 from weir import subjects
-from weir.events import Event, Heartbeat, Request
+from weir.events import Event, Heartbeat, Request, is_accepted
+from weir.limits import Increment, Maximum, Seconds, What
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
@@ -31,6 +32,12 @@ class Tally(msgspec.Struct, omit_defaults=True, gc=False):
     attempted_recipients: Count = 0
     beside: str = ""
     """The subject that was seen beside this one: the client of an account, the account of a client."""
+    increment: Increment = 0
+    """Of a limit: what the request adds to it. `maximum`, `seconds` and `what` are the limit's, so that whoever counts
+    needs no rules."""
+    maximum: Maximum = 0.0
+    seconds: Seconds = 0.0
+    what: What = ""
 
 
 encoder = msgspec.json.Encoder()
@@ -42,7 +49,29 @@ def tallies(event: Event) -> list[Tally]:
     time = event.time - event.clock_offset
     if isinstance(event, Heartbeat):
         return [Tally(event.seq, subjects.heartbeat(number), time) for number in event.quiet_partitions]
-    return _request(event, time)
+    if not event.limits or not is_accepted(event.action):
+        return _request(event, time)
+    return _request(event, time) + _limits(event, time)
+
+
+def _limits(event: Request, time: float) -> list[Tally]:
+    """Of each limit that counted an accepted request; one that did so twice gives one tally all the same."""
+    found: dict[str, Tally] = {}
+    for hit in event.limits:
+        subject = subjects.limit(hit.digest, hit.key)
+        increment = hit.increment
+        if subject in found:
+            increment = min(increment + found[subject].increment, 2**40)
+        found[subject] = Tally(
+            event.seq,
+            subject,
+            time,
+            increment=increment,
+            maximum=hit.maximum,
+            seconds=hit.seconds,
+            what=hit.what,
+        )
+    return list(found.values())
 
 
 def _request(event: Request, time: float) -> list[Tally]:

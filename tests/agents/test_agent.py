@@ -1,7 +1,7 @@
 """The agent apart from its sockets and Kafka, with a spool and a snapshot of its own."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import structlog
 
-from agents.agent import Agent
+from agents.agent import Agent, read_for_rules
 from agents.follower import Record
 from agents.policy_protocol import PolicyRequest, parse
 from agents.snapshot import Snapshot
@@ -26,11 +26,11 @@ CLIENT = "client_address:192.0.2.9"
 class Running:
     """An agent, and what came of it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, engine: Any = None) -> None:
         self.spool = Spool(directory, "mx1", 2**30)
         self.snapshot = Snapshot(directory / "decisions.snapshot")
         self.spool.open()
-        self.agent = Agent("mx1", "example.org", self.spool, self.snapshot)
+        self.agent = Agent("mx1", "example.org", self.spool, self.snapshot, engine)
         self.agent.recall(time.time())
         self.snapshot.start()
 
@@ -41,13 +41,20 @@ class Running:
         return list(self.spool.recent(0.0))
 
     def ask(self, **attributes: str) -> str:
-        lines = {"request": "smtpd_access_policy", "client_address": "192.0.2.9", "instance": "i"} | attributes
-        request = parse("\n".join(f"{name}={value}" for name, value in lines.items()).encode())
         written: list[bytes] = []
-        self.agent.answer(request, written.append)
+        self.begin(written.append, **attributes)
         self.agent.settle()
         (reply,) = written
         return reply.decode().removeprefix("action=").removesuffix("\n\n")
+
+    def begin(self, write: Callable[[bytes], None], **attributes: str) -> None:
+        """Ask; the answer is written when it is known."""
+        lines = {"request": "smtpd_access_policy", "client_address": "192.0.2.9", "instance": "i"} | attributes
+        raw = "\n".join(f"{name}={value}" for name, value in lines.items()).encode()
+        if self.agent.engine is None:
+            self.agent.answer(parse(raw), write)
+        else:
+            self.agent.answer_by_rules(read_for_rules(raw), write)
 
 
 @pytest.fixture
@@ -117,6 +124,8 @@ def test_a_client_cannot_set_what_is_no_attribute(running: Running) -> None:
         "clock_offset": "5",
         "action": "521 no",
         "decision": "abc",
+        "rule": "R-1",
+        "limits": "x",
         "cut": "true",
         "messages": "5",
         "recipients": "5",

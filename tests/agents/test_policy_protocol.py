@@ -11,10 +11,12 @@ from agents.policy_protocol import (
     MAX_ACTION,
     MAX_LINE,
     MAX_REQUEST,
+    MAX_VALUE,
     PolicyRequest,
     ProtocolError,
     RequestReader,
     parse,
+    parse_attributes,
     reply,
 )
 
@@ -53,7 +55,7 @@ def attributes(request: PolicyRequest) -> dict[str, object]:
 
 def outcome(chunks: list[bytes]) -> Outcome:
     """What comes out of a connection: requests, and `fault` where it ends."""
-    reader = RequestReader()
+    reader = RequestReader(parse)
     found: Outcome = []
     for chunk in chunks:
         reader.receive(chunk)
@@ -129,6 +131,42 @@ def test_fast_way_and_line_by_line_agree(data: bytes) -> None:
         assert attributes(parse(request)) == attributes(expected)
 
 
+def test_lines_may_end_with_a_return_in_any_split() -> None:
+    data = 2 * (POSTFIX.replace(b"\n", b"\r\n") + b"\r\n") + POSTFIX + b"\n"
+    whole = outcome([data])
+    assert whole == 3 * outcome([POSTFIX + b"\n"])
+    for place in range(len(data) + 1):
+        assert outcome([data[:place], data[place:]]) == whole
+
+
+@given(requests)
+def test_attributes_agree_with_the_lines(data: bytes) -> None:
+    lines = data.removesuffix(b"\n\n")
+    pairs = [line.decode("utf-8", "backslashreplace").partition("=") for line in lines.split(b"\n")]
+    if all(equals for _, equals, _ in pairs):
+        assert parse_attributes(lines) == {name: value for name, _, value in pairs}
+    else:
+        with pytest.raises(ProtocolError):
+            parse_attributes(lines)
+
+
+def test_attributes_of_any_name_and_kind_are_read() -> None:
+    assert parse_attributes(b'request=other\nnew=a=b\nsize=\nhelo_name="$$(x)"\nnew=last') == {
+        "request": "other",
+        "new": "last",
+        "size": "",
+        "helo_name": '"$$(x)"',
+    }
+    assert "request" not in parse_attributes(b"sender=a@b")
+
+
+def test_long_attributes_are_cut_as_postfwd_does() -> None:
+    found = parse_attributes(b"request=smtpd_access_policy\nhelo_name=" + b"h" * 1000 + b"\nsender=" + b"s" * 512)
+    assert (len(found["helo_name"]), len(found["sender"])) == (MAX_VALUE, 512)
+    with pytest.raises(ProtocolError):
+        parse_attributes(b"helo_name=" + b"h" * MAX_LINE)
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -171,7 +209,7 @@ def test_limits() -> None:
 
 
 def test_endless_line_is_not_held() -> None:
-    reader = RequestReader()
+    reader = RequestReader(parse)
     for _ in range(8):
         reader.receive(b"y" * 1024)
         assert reader.next_request() is None
@@ -213,5 +251,5 @@ def test_reply_is_one_line_within_bounds(action: str) -> None:
     assert data.endswith(b"\n\n")
     text = data.removeprefix(b"action=").removesuffix(b"\n\n")
     assert len(text) <= MAX_ACTION
-    assert not {*text} & {*range(0x20), 0x7F}
+    assert not {*text} & ({*range(0x20), 0x7F} - {9})
     text.decode()

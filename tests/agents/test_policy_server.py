@@ -121,6 +121,75 @@ def test_who_does_not_read_is_not_read_from(path: Path) -> None:
     serve(path, client)
 
 
+def test_who_waits_for_an_answer_delays_nobody_else(path: Path) -> None:
+    """Replies on one connection keep their order; another connection is answered meanwhile."""
+    held: list[Write] = []
+
+    async def client(server: PolicyServer) -> None:
+        def answer(request: PolicyRequest, write: Write) -> None:
+            if request.sender == "later":
+                held.append(write)
+            else:
+                write(b"" if request.sender == "silent" else reply(f"OK {request.sender}"))
+
+        server.answer = answer
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(ASKED % b"a" + ASKED % b"later" + ASKED % b"silent" + ASKED % b"b" + ASKED % b"later")
+        assert await reader.readuntil(b"\n\n") == b"action=OK a\n\n"
+        await until(lambda: len(held) == 1)
+        assert await ask(path, ASKED % b"other", 1) == [b"action=OK other\n\n"]
+        writer.write(ASKED % b"c")
+        held.pop()(reply("OK at last"))
+        assert await reader.readuntil(b"\n\n") == b"action=OK at last\n\n"
+        assert await reader.readuntil(b"\n\n") == b"action=OK b\n\n"
+        await until(lambda: len(held) == 1)
+        held.pop()(reply("OK again"))
+        assert await reader.readuntil(b"\n\n") == b"action=OK again\n\n"
+        assert await reader.readuntil(b"\n\n") == b"action=OK c\n\n"
+        writer.close()
+
+    serve(path, client)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_answer_that_comes_too_late_is_nobodys(path: Path, logs: list[Any], ours: bool) -> None:
+    """The connection was closed meanwhile, by us or by the other side."""
+    held: list[Write] = []
+
+    async def client(server: PolicyServer) -> None:
+        server.answer = lambda _, write: held.append(write)
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(ASKED % b"a")
+        await until(lambda: len(held) == 1)
+        if ours:
+            server.close()
+            assert await reader.read(-1) == b""
+        writer.close()
+        held.pop()(reply("OK"))
+        await until(lambda: not server.connections)
+
+    serve(path, client)
+    assert logs == []
+
+
+def test_what_is_answered_later_is_settled_too(path: Path) -> None:
+    held: list[Write] = []
+    settled: list[int] = []
+
+    async def client(server: PolicyServer) -> None:
+        server.answer = lambda _, write: held.append(write)
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(ASKED % b"a")
+        await until(lambda: bool(held and settled))
+        settled.clear()
+        held.pop()(reply("OK"))
+        await until(lambda: bool(settled))
+        assert await reader.readuntil(b"\n\n") == b"action=OK\n\n"
+        writer.close()
+
+    serve(path, client, settle=lambda: settled.append(1))
+
+
 @pytest.mark.parametrize("bad", [b"nonsense\n\n", b"\x00\xff" * 5000, b"x" * 1_000_000, b"request=other\n\n", b"\n\n"])
 def test_what_is_no_request_gets_no_reply(path: Path, bad: bytes, logs: list[Any]) -> None:
     async def client(server: PolicyServer) -> None:

@@ -112,6 +112,7 @@ class History:
                 self._session.query(statement)
         for _ in range(2):
             self._insert("decisions", self.decisions, counter="messages", threshold=60, seconds=60)
+            self._insert("decisions", self._exhausted(), counter="rate DAILY", threshold=60, seconds=60)
             self._insert("words", self.words, id="w")
 
     def close(self) -> None:
@@ -194,6 +195,15 @@ class History:
                 )
         self._random.shuffle(made)
         return made
+
+    def _exhausted(self) -> list[Decided]:
+        """That limits of rules are exhausted: no panel here shows these."""
+        subject = f"limit:{'0' * 16}:sasl_username={ACCOUNTS[1]}"
+        since = END - 100.0
+        return [
+            Decided(f"{number:012x}", 0, subject, "limit", since, END + 1000.0, 0.0, False, "", 61, HOSTS[:1])
+            for number in range(1000, 1005)
+        ]
 
     def _words(self) -> list[Said]:
         subjects = sorted({one.subject for one in self.decisions})

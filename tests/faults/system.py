@@ -88,21 +88,21 @@ class System(AbstractContextManager["System"]):
 
     # What runs
 
-    def start(self, settings: Table, agents: int = 2, workers: int = 1) -> None:
-        """Start agents mx1… and workers w1…, and return when all of them do their work."""
+    def start(self, settings: Table, agents: int = 2, workers: int = 1, of_agents: Table | None = None) -> None:
+        """Start agents mx1… and workers w1…, and return when all of them do their work; `of_agents` are settings."""
         for number in range(1, workers + 1):
             self.add_worker(f"w{number}", settings)
         for number in range(1, agents + 1):
-            self.add_agent(f"mx{number}")
+            self.add_agent(f"mx{number}", of_agents)
         for agent in self.agents.values():
             agent.wait_serving()
         if self.workers:
             self.wait_all_owned()
 
-    def add_agent(self, name: str) -> Agent:
+    def add_agent(self, name: str, settings: Table | None = None) -> Agent:
         host = f"{self.name}-{name}"
         env = {"WEIR_BOOT_ID_PATH": str(self.directory / name / "boot-id")}
-        agent = Agent(host, self.directory / name, self.kafka.bootstrap, env=env)
+        agent = Agent(host, self.directory / name, self.kafka.bootstrap, settings, env=env)
         self.boot_id(agent).write_text("first")
         self.agents[host] = self._stack.enter_context(agent)
         return agent

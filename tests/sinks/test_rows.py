@@ -12,6 +12,7 @@ from sinks.embedded import Embedded
 from tests.sinks.made import NOON, envelope, event, insert, rows_of
 from weir.decisions import Decision, Evidence
 from weir.events import MAX_TEXT, Heartbeat, Request
+from weir.limits import Hit
 from weir.operators import Word
 
 ODD = "".join(map(chr, range(0x20))) + string.printable + "'\\\"é€\u2028\U0001f4e7\x7f"
@@ -36,6 +37,15 @@ def test_a_request_keeps_its_attributes_and_its_time_is_the_brokers() -> None:
     assert row["minute"] == NOON + 60
     assert (row["host"], row["epoch"], row["seq"], row["kind"]) == ("mx1", "e1", 7, "request")
     assert (row["refused"], row["client_port"], row["cut"], row["details"]) == (1, 2525, 1, "")
+
+
+def test_what_rules_had_to_do_with_a_request_stands_in_its_details() -> None:
+    hits = [Hit("ab" * 8, key, 1, 100.0, 3600.0, "rate R") for key in ("sender=a@b.example", "recipient=bob@c.example")]
+    value = envelope([event(1, rule="R", limits=hits)])
+    details = msgspec.json.decode(str(only(value)["details"]))
+    assert details == {"rule": "R", "limits": msgspec.to_builtins(hits)}
+    kept = msgspec.json.decode(str(only(value, "domain")["details"]))
+    assert [hit["key"] for hit in kept["limits"]] == ["sender=a@b.example", "recipient=@c.example"]
 
 
 @pytest.mark.parametrize("port", ["", "unknown", "-1", "65536", "999999999999", "²"])

@@ -10,11 +10,47 @@ from tests.sinks.conftest import KEEP_DAYS
 from tests.sinks.made import NOON, event, events, insert, rows_of
 from weir import subjects
 from weir.decisions import Decision, Evidence
+from weir.limits import Hit
 from weir.operators import Word
 
 ALICE = "sasl_username:alice@example.org"
 CLIENT = "client_address:192.0.2.10"
 NETWORK = "client_address:2001:db8::/64"
+
+
+def hit(key: str) -> Hit:
+    return Hit("0" * 16, key, 1, 60.0, 3600.0, "rate R")
+
+
+def exhausted(key: str) -> Decision:
+    evidence = Evidence("rate R", 60, 60, 3600, NOON + 5, ["mx1"])
+    return Decision(1, f"id {key}", f"limit:{'0' * 16}:{key}", "limit", "", evidence, NOON + 5, NOON + 3605)
+
+
+@pytest.mark.parametrize(
+    ("subject", "keys", "others"),
+    [
+        (ALICE, ("sasl_username=Alice@example.org", "sender=alice@example.org"), ("sender=malice@example.org",)),
+        (CLIENT, ("client_address=192.0.2.10",), ("client_address=192.0.2.101",)),
+        (NETWORK, ("client_address=2001:db8::7",), ("client_address=2001:db8:0:1::7",)),
+    ],
+)
+def test_limits_that_were_keyed_by_what_is_forgotten_go_too(
+    store: Embedded, subject: str, keys: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    by_others = event(
+        1, sasl_username="bob@example.org", client_address="192.0.2.99", limits=[hit(key) for key in keys]
+    )
+    own = event(2, client_address="2001:db8::7" if subject == NETWORK else "192.0.2.10", limits=[hit(keys[0])])
+    kept = event(3, sasl_username="bob@example.org", client_address="192.0.2.99", limits=[hit(others[0])])
+    batch = [by_others, own, kept] if subject == ALICE else [own, kept]
+    insert(store, "events", rows.EVENT, rows_of(events(batch)))
+    insert(store, "decisions", rows.DECISION, [rows.decision(exhausted(key)) for key in (*keys, *others)])
+    assert forget.forget(store, subject)["decisions"] == len(keys)
+    told = [text for (text,) in store.query("SELECT details FROM events FINAL") if text]
+    assert len(told) == 1
+    assert others[0] in told[0]
+    assert [text for (text,) in store.query("SELECT subject FROM decisions FINAL")] == [exhausted(others[0]).subject]
 
 
 @pytest.fixture

@@ -283,6 +283,21 @@ class TestStatus:
         fleet.apply(Message(topics.STATUS, status.worker_key("one"), msgspec.json.encode(worker()), NOW))
         assert fleet.problems(NOW) == []
 
+    def test_hosts_that_run_different_rules_are_told_while_they_are_heard(self) -> None:
+        fleet = fleet_status.Fleet()
+        fleet.apply(Message(topics.STATUS, status.worker_key("one"), msgspec.json.encode(worker()), NOW))
+        for host, rules, ago in (
+            ("mx1", "aa", 1),
+            ("mx2", "aa", 1),
+            ("mx3", "bb", 1),
+            ("mx4", "", 1),
+            ("mx5", "cc", 60),
+        ):
+            one = agent(host=host, rules=rules, time=NOW - ago)
+            fleet.apply(Message(topics.STATUS, status.agent_key(host), events.encoder.encode(one), NOW))
+        expected = "hosts run different rules: aa on mx1, mx2; bb on mx3; none on mx4"
+        assert fleet.problems(NOW) == ["agent mx5: not heard for 1m", expected]
+
     @given(
         st.binary(max_size=30) | st.sampled_from([b"agent mx1", b"worker one", b"agent mx2", b"agent"]),
         st.binary(max_size=30)

@@ -251,6 +251,12 @@ class TestDecisions:
         assert "oldest" not in ran.out
         assert "--json prints all" in ran.err
 
+    def test_limits_that_are_exhausted_are_shown_if_asked_for(self, producer: Producer) -> None:
+        limit = decided(producer, "ivan", cause="limit")
+        assert limit.id not in Ran("decisions", "list", "--json").out
+        for arguments in (["ivan"], [limit.id], ["--all"]):
+            assert limit.id in {one["id"] for one in entries(*arguments)}
+
     def test_an_open_transaction_neither_shows_nor_blocks(self, kafka: Kafka, producer: Producer) -> None:
         decided(producer, "heidi")
         transaction = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": "test"})

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from weir import events
+from weir import events, limits, subjects
 from weir.events import Heartbeat, Request
+from weir.limits import Hit
 
 
 def test_a_request_is_read_as_it_was_written() -> None:
@@ -38,7 +39,23 @@ def test_the_largest_request_is_under_64_kib() -> None:
     texts = {
         field.name: worst for field in msgspec.structs.fields(Request) if field.type is str and field.name != "kind"
     }
-    assert len(events.encoder.encode(Request(seq=2**62, time=1e9 + 0.123456, **texts))) < 64 * 1024  # type: ignore[arg-type]
+    key = subjects.limit_key("sender", "\U0001f600" * 500)
+    hit = Hit("f" * 16, key, 2**40, 2.0**53 - 0.5, 1e7 + 0.123456, "\U0001f600" * limits.MAX_WHAT)
+    largest = Request(
+        seq=2**62,
+        time=1e9 + 0.123456,
+        rule="\x01" * events.MAX_RULE,
+        limits=[hit] * limits.MAX_HITS,
+        **texts,  # type: ignore[arg-type]
+    )
+    assert len(events.encoder.encode(largest)) < 64 * 1024
+
+
+def test_more_limits_than_an_event_may_hold_are_refused() -> None:
+    hit = Hit("f" * 16, "sender=a", 1, 1.0, 60.0)
+    line = events.encoder.encode(Request(seq=1, time=1.0, protocol_state="RCPT", limits=[hit] * (limits.MAX_HITS + 1)))
+    with pytest.raises(ValueError, match="length"):
+        events.decoder.decode(line)
 
 
 @pytest.mark.parametrize(

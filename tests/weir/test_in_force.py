@@ -13,6 +13,7 @@ from weir.decisions import Decision, Evidence
 from weir.operators import EVERYTHING, Word
 
 ALICE = "sasl_username:alice@example.org"
+LIMIT = "limit:0123456789abcdef:sasl_username=alice@example.org"
 EVIDENCE = Evidence("messages", 61, 60, 60, 1000.0)
 
 
@@ -55,6 +56,10 @@ def message(record: Decision | tuple[Word, float]) -> Message:
         ([decision(), (word("allow"), 1500.0), (word("release"), 1600.0)], 2000.0, "released"),
         ([decision(), (word("pause", EVERYTHING), 1500.0)], 2000.0, "in force"),
         ([decision(), (word("release", "sasl_username:bob"), 1500.0)], 2000.0, "in force"),
+        ([decision(LIMIT), (word("release"), 1500.0)], 2000.0, "released"),
+        ([decision(LIMIT), (word("release", LIMIT), 1500.0)], 2000.0, "released"),
+        ([decision(LIMIT), (word("allow"), 1500.0)], 2000.0, "allowed"),
+        ([decision(LIMIT), (word("allow", "client_address:192.0.2.1"), 1500.0)], 2000.0, "in force"),
     ],
 )
 def test_what_has_become_of_a_decision(records: list[Decision | tuple[Word, float]], now: float, expected: str) -> None:

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from weir import subjects
+from weir.limits import MAX_KEY
 
 TEXTS = st.text(min_size=1, max_size=400)
 
@@ -123,3 +124,40 @@ def test_the_partition_of_a_subject_never_changes() -> None:
 def test_kind_and_value() -> None:
     assert subjects.kind("client_address:2001:db8::/64") == "client_address"
     assert subjects.value("client_address:2001:db8::/64") == "2001:db8::/64"
+
+
+@pytest.mark.parametrize(
+    ("item", "value", "owner"),
+    [
+        ("sasl_username", "Alice@Example.org", "sasl_username:alice@example.org"),
+        ("sasl_username", "alice", "sasl_username:alice@example.org"),
+        ("client_address", "2001:db8::7", "client_address:2001:db8::/64"),
+        ("client_address", "192.0.2.7", "client_address:192.0.2.7"),
+        ("client_address", "unknown", ""),
+        ("sender", "alice@example.org", ""),
+        ("sender", "a=b:c@example.org", ""),
+    ],
+)
+def test_a_limit_knows_whom_it_counts(item: str, value: str, owner: str) -> None:
+    limit = subjects.limit("0123456789abcdef", subjects.limit_key(item, value))
+    assert subjects.is_limit(limit)
+    assert subjects.kind(limit) == "limit"
+    assert subjects.owner(limit, "example.org") == owner
+    assert subjects.parse(limit) == limit
+
+
+@given(st.sampled_from(["sasl_username", "sender"]), TEXTS, TEXTS)
+def test_keys_of_limits_are_short_plain_and_told_apart(item: str, one: str, other: str) -> None:
+    keys = [subjects.limit_key(item, value) for value in (one, other)]
+    assert (keys[0] == keys[1]) == (one == other)
+    for key in keys:
+        assert key.startswith(f"{item}=")
+        assert len(key) <= MAX_KEY
+        assert not any(ord(character) < 32 or ord(character) == 127 for character in key)
+        assert len(subjects.limit("f" * 16, key)) <= subjects.MAX_LENGTH
+
+
+@pytest.mark.parametrize("text", ["limit:", "limit:abc:x=y", "limit:0123456789abcdef:", "limit:0123456789abcdef:x"])
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="16 hexadecimal digits"):
+        subjects.parse(text)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from weir import subjects, tallies
 from weir.events import Heartbeat, Request
+from weir.limits import Hit
 from weir.tallies import Tally
 
 ACCOUNT = "sasl_username:alice@example.org"
@@ -63,6 +64,32 @@ def test_a_heartbeat_counts_nothing_and_reaches_each_quiet_partition() -> None:
     )
     assert [(one.seq, one.time, subjects.partition(one.subject)) for one in found] == [(9, 1001.0, 0), (9, 1001.0, 5)]
     assert all(subjects.is_heartbeat(one.subject) and one.messages == 0 for one in found)
+
+
+DAILY = Hit("ab" * 8, "sasl_username=alice@example.org", 3, 100.0, 86400.0, "rcpt DAILY")
+
+
+def test_a_limit_that_counted_an_accepted_request_is_a_tally_of_its_own() -> None:
+    *_, one = tallies.tallies(request(limits=[DAILY], clock_offset=30.0))
+    assert one.subject == "limit:abababababababab:sasl_username=alice@example.org"
+    assert (one.seq, one.time, one.increment, one.maximum, one.seconds) == (7, 970.0, 3, 100.0, 86400.0)
+    assert (one.what, one.messages, one.recipients) == ("rcpt DAILY", 0, 0)
+
+
+def test_limits_count_where_accounts_and_clients_do_not() -> None:
+    counts = dict.fromkeys(("messages", "recipients", "attempted_messages", "attempted_recipients"), 0)
+    assert [one.increment for one in tallies.tallies(request(**counts, limits=[DAILY]))] == [3]
+
+
+@pytest.mark.parametrize("action", ["REJECT", "450 later", "521 no", "DEFER_IF_PERMIT x", "discard"])
+def test_limits_do_not_count_what_is_refused(action: str) -> None:
+    assert not any(subjects.is_limit(one.subject) for one in tallies.tallies(request(limits=[DAILY], action=action)))
+
+
+def test_a_limit_that_counted_twice_gives_one_tally() -> None:
+    other = Hit("cd" * 8, DAILY.key, 1, 100.0, 86400.0)
+    found = [one for one in tallies.tallies(request(limits=[DAILY, other, DAILY])) if subjects.is_limit(one.subject)]
+    assert [one.increment for one in found] == [6, 1]
 
 
 @given(st.text(max_size=50), st.text(max_size=50), st.integers(0, 10), st.integers(0, 10))

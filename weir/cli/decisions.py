@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import typer
 from confluent_kafka import OFFSET_END
 
-from weir import operators, subjects, topics
+from weir import limits, operators, subjects, topics
 from weir.cli import in_force, options, output
 from weir.cli.broker import Connection, Message, Start
 from weir.cli.in_force import Picture, State
@@ -48,6 +48,8 @@ def list_(
 ) -> None:
     """Show what is in force: decisions of detectors, operators' blocks and allows, a pause.
 
+    Limits of rules that are exhausted are shown with --all, or by their subject or id. (See `weir limits list`.)
+
     Exit code 1 if a subject or an id is given and nothing is found.
     """
     settings = options.settings(context)
@@ -57,11 +59,11 @@ def list_(
     picture = Picture()
     picture.read(Connection(settings), Start(topics.OPERATORS), Start(topics.DECISIONS, partition=narrow))
     now = time.time()
-    known = [
-        one
-        for one in sorted(entries(picture, now), key=lambda one: one.since)
-        if not subject or one.record.subject == canonical or one.record.id == subject
-    ]
+    known = sorted(entries(picture, now), key=lambda one: one.since)
+    if subject:
+        known = [one for one in known if one.record.subject == canonical or one.record.id == subject]
+    elif not everything:
+        known = [one for one in known if not _is_limits(one.record)]
     shown = [one for one in known if everything or one.stands or one.record.id == subject]
     if as_json:
         output.document([_record(one) for one in shown])
@@ -104,6 +106,10 @@ def entries(picture: Picture, now: float) -> Iterator[Entry]:
         yield Entry(picture.word_state(word, now), since, word)
     for decision in picture.decisions.values():
         yield Entry(picture.state(decision, now), decision.since, decision)
+
+
+def _is_limits(record: Decision | Word) -> bool:
+    return isinstance(record, Decision) and record.cause == limits.CAUSE
 
 
 def _record(entry: Entry) -> dict[str, object]:

@@ -13,7 +13,7 @@ from weir.cli.broker import Connection, Message, Start
 from weir.cli.output import many
 from weir.decisions import Decision, Evidence
 from weir.operators import Operators, Word
-from weir.subjects import is_account, value
+from weir.subjects import is_account, is_limit, owner, value
 
 State = Literal["in force", "shadow", "allowed", "released", "expired"]
 
@@ -61,9 +61,10 @@ class Picture:
             return "expired"
         if decision.shadow:
             return "shadow"
-        if self.operators.released(decision.subject) > decision.after:
+        concerned = _concerned(decision.subject)
+        if any(self.operators.released(subject) > decision.after for subject in concerned):
             return "released"
-        return "allowed" if self.operators.allow(decision.subject, now) else "in force"
+        return "allowed" if any(self.operators.allow(subject, now) for subject in concerned) else "in force"
 
     def word_state(self, word: Word, now: float) -> State:
         """What has become of an operator's word, the newest of its kind on that subject."""
@@ -84,10 +85,15 @@ class Picture:
         ended: list[Decision | Word] = [
             decision
             for decision in self.decisions.values()
-            if decision.subject == subject and self.state(decision, now) in ("in force", "allowed")
+            if subject in _concerned(decision.subject) and self.state(decision, now) in ("in force", "allowed")
         ]
         block = self.operators.block(subject, now)
         return [*ended, block] if block else ended
+
+
+def _concerned(subject: str) -> tuple[str, ...]:
+    """What an operator may speak of to concern a decision on this subject: of a limit, whom it counts too."""
+    return (subject, owner(subject)) if is_limit(subject) else (subject,)
 
 
 def why(decision: Decision) -> str:

@@ -116,6 +116,8 @@ def _stand(
     """Say a standing word, and tell what it replaces."""
     settings = options.settings(context)
     canonical = options.subject(subject, settings)
+    if subjects.is_limit(canonical):
+        raise typer.BadParameter(f"a limit can be released; {kind} takes an account or an address")
     connection = Connection(settings)
     picture = in_force.Picture()
     picture.read(connection, Start(topics.OPERATORS))

@@ -14,12 +14,15 @@ from confluent_kafka import KafkaError, KafkaException
 from weir.cli import options
 from weir.cli.output import USAGE, CommandError
 
+AS_WRITTEN = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For a command that passes its arguments on."""
+
 
 def agent(context: typer.Context) -> None:
-    """Run the agent of this mail host (in the foreground, as systemd wants it)."""
+    """Run the agent of this mail host (in the foreground, as systemd wants it); with --standalone it needs no fleet."""
     config = ["--config", str(context.obj)] if context.obj else []
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "agents", *config])  # noqa: S606 (no shell is meant)
+    os.execv(sys.executable, [sys.executable, "-m", "agents", *config, *context.args])  # noqa: S606 (no shell is meant)
 
 
 def streams(context: typer.Context) -> None:

@@ -27,6 +27,8 @@ OLD = 10.0
 CLOCK_OFF = 60.0
 """Seconds that an agent's clock may be off."""
 
+_HOSTS_SHOWN = 8
+
 _worker_decoder = msgspec.json.Decoder(WorkerStatus)
 
 
@@ -65,7 +67,18 @@ class Fleet:
             found.append(f"nobody counts {'partition' if len(unowned) == 1 else 'partitions'} {ranges(unowned)}")
         if not self.agents:
             found.append("no agent has ever been heard")
-        return found
+        return found + self._different_rules(now)
+
+    def _different_rules(self, now: float) -> list[str]:
+        """Who runs which rules, if agents that are heard differ: their limits then count apart."""
+        hosts: dict[str, list[str]] = {}
+        for host, one in sorted(self.agents.items()):
+            if not away(one.time - one.clock_offset, now):
+                hosts.setdefault(one.rules, []).append(host)
+        if len(hosts) < 2:
+            return []
+        groups = sorted(hosts.items(), key=lambda group: (-len(group[1]), group[1]))
+        return [f"hosts run different rules: {'; '.join(_rules_of(*group) for group in groups)}"]
 
 
 def agent_problems(agent: Heartbeat, now: float) -> list[str]:
@@ -85,6 +98,11 @@ def agent_problems(agent: Heartbeat, now: float) -> list[str]:
     if abs(agent.clock_offset) > CLOCK_OFF:
         found.append(f"its clock is {_offset(agent.clock_offset)} off")
     return found
+
+
+def _rules_of(digest: str, hosts: list[str]) -> str:
+    more = len(hosts) - _HOSTS_SHOWN
+    return f"{digest or 'none'} on {', '.join(hosts[:_HOSTS_SHOWN])}" + (f" and {more} more" if more > 0 else "")
 
 
 def worker_problems(worker: WorkerStatus, now: float) -> list[str]:
@@ -162,7 +180,7 @@ def _document(fleet: Fleet, picture: Picture, problems: list[str], now: float) -
 def _show(fleet: Fleet, picture: Picture, problems: list[str], now: float) -> None:
     agents, workers = _by_name(fleet.agents), _by_name(fleet.workers)
     output.table(
-        ["Agent", "Version", "Heard", "Freshness", "Spool", "Dropped", "Clock", "Decisions", "Stale"],
+        ["Agent", "Version", "Heard", "Freshness", "Spool", "Dropped", "Clock", "Decisions", "Rules", "Stale"],
         [_agent_row(one, now) for one in agents],
         ["red" if agent_problems(one, now) else "" for one in agents],
     )
@@ -196,6 +214,7 @@ def _agent_row(agent: Heartbeat, now: float) -> tuple[str, ...]:
         str(agent.dropped),
         _offset(agent.clock_offset),
         str(agent.decisions),
+        agent.rules or "–",
         "yes" if agent.stale else "no",
     )
 
