@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from weir import __version__, settings_file
-from weir.cli import config, dashboards, dead, decisions, history, operators, processes, status, topics
+from weir.cli import config, dashboards, dead, decisions, history, log, operators, processes, status, topics
 from weir.cli.output import DONE, USAGE, CommandError, tell
 from weir.settings_file import SettingsError
 
@@ -94,6 +94,7 @@ app.command("history", rich_help_panel=OPERATORS)(history.history)
 app.command("forget", rich_help_panel=OPERATORS)(history.forget)
 app.add_typer(decisions.app, name="decisions", rich_help_panel=OPERATORS)
 app.add_typer(dead.app, name="dead", rich_help_panel=OPERATORS)
+app.add_typer(log.app, name="log", rich_help_panel=OPERATORS)
 app.command("status", rich_help_panel=OPERATORS)(status.show)
 app.command(rich_help_panel=PROCESSES)(processes.agent)
 app.command(rich_help_panel=PROCESSES)(processes.streams)
