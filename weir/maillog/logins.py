@@ -16,20 +16,19 @@ _AUTH = whole(
     rf"([a-z-]+)\(({_NAME}),([0-9A-Fa-f.:]+)?(?:,<[^<>]*>)?\): (.*)"
 )
 _LOGIN = whole(
-    r"([a-z0-9]+-login): (?:Info: )?([^<>=]*?): (?:Connection closed[^<>=]*: )?"
+    r"([a-z0-9]+-login): (?:Info: )?([^<>=]*?): "
     rf"user=<({_NAME})>(?:, method=([\w-]+))?, rip=([0-9A-Fa-f.:]+)(?:, lip=[0-9A-Fa-f.:]+)?(?:, mpid=\d+)?"
-    r"(?:, (?!method=|rip=)[^<>,]*)*+(?:, session=<[^<>]*>)?"
+    r"(?:, (?!method=|rip=|session=)[^<>,]*)*+(?:, session=<[^<>]*>)?"
 )
 _TRIES = whole(r".*\(auth failed, (\d{1,4}) attempts?[^()]*\).*")
 _SUCCEEDED = ("Login", "Logged in")
-_CREDENTIALS = (
-    "Password mismatch",
-    "password mismatch",
-    "invalid credentials",
-    "Invalid credentials",
-    "pam_authenticate() failed",
+# What was tried may follow, if Dovecot is told to log it (auth_verbose_passwords).
+_TRIED = r"(?: \((?:SHA1 of )?given password: [^()]*\))?"
+_CREDENTIALS = whole(
+    r"(?:[Pp]assword mismatch|[Ii]nvalid credentials"
+    rf"|pam_authenticate\(\) failed: Authentication failure \([Pp]assword mismatch\?\)){_TRIED}"
 )
-_UNKNOWN_USER = ("unknown user", "Unknown user", "User unknown")
+_UNKNOWN_USER = whole(rf"(?:[Uu]nknown user|pam_authenticate\(\) failed: User not known to the underlying .*){_TRIED}")
 _OTHERS = whole(
     r"(?:master|anvil|stats|log|config|ssl-params|imap|pop3|lmtp|lda|managesieve|submission|indexer|indexer-worker|replicator|doveadm)"
     r"(?:\([^()]*\))?(?:<[^<>]*>)*: .*"
@@ -72,8 +71,8 @@ def saslauthd(text: str) -> Message | None:
 
 def _checked(method: str, user: str, address: str, said: str) -> Message | None:
     """The authentication process tells failures only."""
-    if said.startswith(_CREDENTIALS):
+    if _CREDENTIALS(said):
         return LoginFailed("auth", user, address, method, "credentials")
-    if said.startswith(_UNKNOWN_USER):
+    if _UNKNOWN_USER(said):
         return LoginFailed("auth", user, address, method, "unknown user")
     return None
