@@ -1,0 +1,332 @@
+"""A followed log file: against a plain account of what was written, over all that is done to logs; and single cases."""
+
+import gzip
+import os
+import re
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from agents.maillog import tail
+from agents.maillog.log_file import GRACE_SECONDS, Batch, LogFile, Loss
+from agents.maillog.position import Place
+from agents.maillog.rotation import Lost
+
+MAX_LINE, READ_BYTES, FINGERPRINT_BYTES = 64, 200, 32
+KEPT = 6
+
+
+def line(number: int, length: int) -> bytes:
+    """Its number stands at both ends, so that no piece of it looks like a whole one."""
+    return b"%05d %s %05d" % (number, b"x" * length, number)
+
+
+def number_of(text: bytes) -> int:
+    found = re.fullmatch(rb"(\d{5}) x* (\d{5})", text)
+    assert found is not None, f"no whole line: {text!r}"
+    assert found[1] == found[2], f"no whole line: {text!r}"
+    return int(found[1])
+
+
+class Logging(RuleBasedStateMachine):
+    """A writer, a rotation that is set up at will, and a follower that is stopped, killed and delayed.
+
+    `owed` are the lines that are to come; `doomed` those of them whose file was cut or deleted; `unseen` those of these
+    that nobody can know of, as nothing of their file had been read.
+    """
+
+    @initialize(dated=st.booleans(), existing=st.booleans(), before=st.booleans())
+    def begin(self, dated: bool, existing: bool, before: bool) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="weir-")
+        self.path = Path(self.folder.name) / "mail.log"
+        self.patches = mock.patch.multiple(
+            tail, MAX_LINE=MAX_LINE, READ_BYTES=READ_BYTES, FINGERPRINT_BYTES=FINGERPRINT_BYTES
+        )
+        self.patches.start()
+        self.dated = dated
+        self.rotations = 0
+        self.lines = 0
+        self.now = 0.0
+        self.time = 10**18
+        self.half = b""
+        self.owed: set[int] = set()
+        self.doomed: set[int] = set()
+        self.unseen: set[int] = set()
+        self.got: set[int] = set()
+        self.losses: list[Loss] = []
+        self.too_long = 0
+        self.doubtful = False
+        self.late: int | None = None
+        self.writer = -1
+        if before:
+            self.rotated(1).write_bytes(line(99998, 5) + b"\n")
+            self.touch(self.rotated(1))
+        if existing:
+            self.append(line(99999, 10) + b"\n")
+        self.places: list[Place] | None = None
+        self.log = LogFile(self.path, None)
+        self.follow(1)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        try:
+            self.settle()
+        finally:
+            self.log.close()
+            self.close_late()
+            if self.writer >= 0:
+                os.close(self.writer)
+            self.patches.stop()
+            self.folder.cleanup()
+
+    # What the writer does
+
+    def open(self) -> int:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.touch(descriptor)
+        return descriptor
+
+    def append(self, data: bytes) -> None:
+        if self.writer < 0:
+            self.writer = self.open()
+        os.write(self.writer, data)
+        self.touch(self.writer)
+
+    def touch(self, file: int | Path) -> None:
+        """Times are the model's own: the same operations give the same files."""
+        self.time += 1_000_000
+        os.utime(file, ns=(self.time, self.time))
+
+    @rule(lengths=st.lists(st.integers(0, 50), min_size=1, max_size=8))
+    def write(self, lengths: list[int]) -> None:
+        self.finish()
+        self.append(b"".join(self.new(length) + b"\n" for length in lengths))
+
+    @rule(length=st.integers(0, 50), cut=st.integers(1, 12))
+    def write_half(self, length: int, cut: int) -> None:
+        self.finish()
+        text = self.new(length) + b"\n"
+        self.append(text[:cut])
+        self.half = text[cut:]
+
+    @rule(length=st.integers(MAX_LINE + 1, 3 * READ_BYTES))
+    def write_too_long(self, length: int) -> None:
+        self.finish()
+        self.append(b"y" * length + b"\n")
+        self.too_long += 1
+
+    @rule()
+    def finish(self) -> None:
+        if self.half:
+            self.append(self.half)
+            self.half = b""
+
+    @precondition(lambda self: self.late is not None)
+    @rule(length=st.integers(0, 50))
+    def write_late(self, length: int) -> None:
+        """A second process has not heard of the rotation yet."""
+        assert self.late is not None
+        self.finish()
+        os.write(self.late, self.new(length) + b"\n")
+        self.touch(self.late)
+
+    def new(self, length: int) -> bytes:
+        self.lines += 1
+        self.owed.add(self.lines)
+        return line(self.lines, length)
+
+    # What is done to the files
+
+    def rotated(self, back: int) -> Path:
+        """The file that was rotated `back` times ago, if it is not compressed."""
+        if self.dated:
+            return self.path.with_name(f"mail.log-{20261125 + self.rotations - back}")
+        return self.path.with_name(f"mail.log.{back}")
+
+    @rule(create=st.booleans(), reopen=st.booleans(), still_written=st.booleans())
+    def rotate(self, create: bool, reopen: bool, still_written: bool) -> None:
+        self.reopen()
+        if not self.path.exists():
+            return
+        self.close_late()
+        self.shift()
+        self.path.rename(self.rotated(1))
+        if create or reopen:
+            os.close(self.open())
+        if still_written:
+            self.late = os.open(self.rotated(1), os.O_WRONLY | os.O_APPEND)
+        if reopen:
+            self.reopen()
+
+    @rule()
+    def reopen(self) -> None:
+        """The writer is told of a rotation."""
+        self.finish()
+        if self.writer >= 0 and not self.is_written(self.path):
+            os.close(self.writer)
+            self.writer = -1
+
+    def is_written(self, path: Path) -> bool:
+        return self.writer >= 0 and path.exists() and os.path.samestat(path.stat(), os.fstat(self.writer))
+
+    def shift(self) -> None:
+        """Make room for the newest rotated file."""
+        self.rotations += 1
+        for back in range(KEPT, 0, -1):
+            for old in (self.rotated(back), Path(f"{self.rotated(back)}.gz")):
+                if not self.dated and old.exists():
+                    old.rename(str(old).replace(f".log.{back}", f".log.{back + 1}"))
+        for old in (self.rotated(KEPT + 1), Path(f"{self.rotated(KEPT + 1)}.gz")):
+            if old.exists():
+                self.delete(old)
+
+    @rule()
+    def compress(self) -> None:
+        self.reopen()
+        self.close_late()
+        for back in range(2, KEPT + 1):
+            if (plain := self.rotated(back)).exists():
+                times = plain.stat()
+                compressed = Path(f"{plain}.gz")
+                compressed.write_bytes(gzip.compress(plain.read_bytes()))
+                os.utime(compressed, ns=(times.st_atime_ns, times.st_mtime_ns))
+                plain.unlink()
+                self.doubtful = True
+
+    @rule(between=st.integers(0, 2))
+    def copytruncate(self, between: int) -> None:
+        self.reopen()
+        if not self.path.exists():
+            return
+        self.close_late()
+        self.shift()
+        self.rotated(1).write_bytes(self.path.read_bytes())
+        self.touch(self.rotated(1))
+        doomed = set()
+        for _ in range(between):
+            self.append(self.new(3) + b"\n")
+            doomed.add(self.lines)
+        self.doom(self.path, doomed)
+        os.truncate(self.path, 0)
+        self.touch(self.path)
+
+    @rule()
+    def truncate(self) -> None:
+        self.reopen()
+        if self.path.exists():
+            self.doom(self.path, self.lines_of(self.path))
+            os.truncate(self.path, 0)
+            self.touch(self.path)
+
+    @rule(count=st.integers(1, 3))
+    def delete_oldest(self, count: int) -> None:
+        self.reopen()
+        for back in range(KEPT, 0, -1):
+            for old in (self.rotated(back), Path(f"{self.rotated(back)}.gz")):
+                if old.exists() and count:
+                    self.delete(old)
+                    count -= 1
+
+    @rule()
+    def delete_log(self) -> None:
+        self.reopen()
+        if self.path.exists():
+            self.doom(self.path, self.lines_of(self.path))
+            self.path.unlink()
+            self.reopen()
+
+    def delete(self, path: Path) -> None:
+        self.close_late()
+        self.doomed |= self.lines_of(path) - self.got
+        self.doubtful = True
+        path.unlink()
+
+    def doom(self, path: Path, numbers: set[int]) -> None:
+        if not self.lines_of(path) & self.got:
+            self.unseen |= numbers - self.got
+        self.doomed |= numbers - self.got
+        self.doubtful = True
+
+    def lines_of(self, path: Path) -> set[int]:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return {int(text[:5]) for text in data.split(b"\n") if text[:5].isdigit()} & self.owed
+
+    def close_late(self) -> None:
+        if self.late is not None:
+            os.close(self.late)
+            self.late = None
+
+    # What the follower does
+
+    @rule(steps=st.integers(1, 6))
+    def follow(self, steps: int) -> None:
+        for _ in range(steps):
+            self.take(self.log.step(self.now))
+
+    def take(self, batch: Batch | None) -> None:
+        if batch is None:
+            return
+        for text in batch.lines:
+            number = number_of(text)
+            assert number in self.owed, "a line from before the start" if number > 99990 else "a line that came before"
+            self.owed.remove(number)
+            self.got.add(number)
+        self.places = batch.places
+        self.losses += batch.losses
+
+    @rule(unkept=st.integers(0, 4))
+    def kill(self, unkept: int) -> None:
+        """It ends with some batches that were read but not kept, and starts again from what was kept."""
+        for _ in range(unkept):
+            self.log.step(self.now)
+        self.log.close()
+        self.log = LogFile(self.path, self.places)
+
+    @rule(seconds=st.sampled_from([1.0, GRACE_SECONDS]))
+    def wait(self, seconds: float) -> None:
+        self.close_late()
+        self.now += seconds
+
+    @rule()
+    def settle(self) -> None:
+        """All is read, up to a last line: nothing is missing, or it was told."""
+        self.reopen()
+        self.write([0])
+        self.read_all()
+        self.wait(GRACE_SECONDS)
+        self.read_all()
+        reasons = {loss.reason for loss in self.losses}
+        missing = self.owed
+        if missing:
+            assert self.doubtful, f"lost although nothing was done to the files: {missing}"
+            assert reasons & {Lost.GONE, Lost.TRUNCATED} or missing <= self.unseen, f"lost in silence: {missing}"
+            assert missing <= self.doomed or Lost.GONE in reasons, f"skipped: {missing - self.doomed}"
+        if not self.doubtful:
+            assert not reasons - {Lost.TOO_LONG}, f"false alarm: {reasons}"
+            assert sum(loss.reason is Lost.TOO_LONG for loss in self.losses) >= bool(self.too_long)
+        self.owed, self.losses = set(), []
+        self.too_long, self.doubtful = 0, False
+        self.doomed.clear()
+        self.unseen.clear()
+
+    def read_all(self) -> None:
+        for _ in range(400):
+            batch = self.log.step(self.now)
+            if batch is None:
+                return
+            self.take(batch)
+        raise AssertionError("no end")
+
+    @invariant()
+    def few_places(self) -> None:
+        assert self.places is None or len(self.places) <= KEPT + 3
+
+
+Logging.TestCase.settings = settings(max_examples=1500, stateful_step_count=40, deadline=None, print_blob=True)
+TestLogging = Logging.TestCase
