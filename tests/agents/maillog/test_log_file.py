@@ -59,7 +59,7 @@ class Logging(RuleBasedStateMachine):
         self.unseen: set[int] = set()
         self.got: set[int] = set()
         self.losses: list[Loss] = []
-        self.too_long = 0
+        self.long_lines = 0
         self.doubtful = False
         self.late: int | None = None
         self.writer = -1
@@ -118,8 +118,9 @@ class Logging(RuleBasedStateMachine):
     @rule(length=st.integers(MAX_LINE + 1, 3 * READ_BYTES))
     def write_too_long(self, length: int) -> None:
         self.finish()
-        self.append(b"y" * length + b"\n")
-        self.too_long += 1
+        self.long_lines += 1
+        self.lines += 1
+        self.append((b"y%05d" % self.lines * length)[:length] + b"\n")
 
     @rule()
     def finish(self) -> None:
@@ -208,6 +209,8 @@ class Logging(RuleBasedStateMachine):
         self.shift()
         self.rotated(1).write_bytes(self.path.read_bytes())
         self.touch(self.rotated(1))
+        if not self.lines_of(self.path) & self.got:
+            self.unseen |= self.lines_of(self.path)  # should the copy be deleted too
         doomed = set()
         for _ in range(between):
             self.append(self.new(3) + b"\n")
@@ -309,9 +312,9 @@ class Logging(RuleBasedStateMachine):
             assert missing <= self.doomed or Lost.GONE in reasons, f"skipped: {missing - self.doomed}"
         if not self.doubtful:
             assert not reasons - {Lost.TOO_LONG}, f"false alarm: {reasons}"
-            assert sum(loss.reason is Lost.TOO_LONG for loss in self.losses) >= bool(self.too_long)
+            assert sum(loss.reason is Lost.TOO_LONG for loss in self.losses) >= bool(self.long_lines)
         self.owed, self.losses = set(), []
-        self.too_long, self.doubtful = 0, False
+        self.long_lines, self.doubtful = 0, False
         self.doomed.clear()
         self.unseen.clear()
 
