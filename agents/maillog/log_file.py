@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from agents.maillog import rotation, tail
 from agents.maillog.position import Place
 from agents.maillog.rotation import File, Lost
@@ -58,6 +60,7 @@ class LogFile:
         self._started = False
         self._tails: list[Tail] = []  # oldest first
         self._lost_place: Place | None = None  # to go on from when there is a file again
+        self._read_until = max((place.modified for place in places or []), default=0)  # Place.modified
         self._superseded: dict[Tail, float] = {}  # since when a later one is in use
         self._unreadable: set[tuple[int, int]] = set()
         self._losses: list[Loss] = []
@@ -89,9 +92,14 @@ class LogFile:
     def _places(self) -> list[Place]:
         """Files in which nothing was read yet are found again as those that come next."""
         places = [one.place for one in self._tails]
+        self._read_until = max((self._read_until, *(place.modified for place in places)))
         while len(places) > 1 and not places[-1].offset:
             del places[-1]
-        return [*places, self._lost_place] if self._lost_place else places
+        if self._lost_place:
+            places.append(self._lost_place)
+        if places:
+            places[-1] = msgspec.structs.replace(places[-1], modified=self._read_until)
+        return places
 
     def _look(self) -> OSError | None:
         """See which files there are; what prevents that hinders nobody from reading on in those that are open."""
@@ -170,8 +178,10 @@ class LogFile:
         if file is None:
             file = rotation.find(last.place, files, lambda file: self._matches(file, last.place))
         if file is not None:
-            return self._open_first(rotation.successors(file, files, self._base))
-        one = self._open_first([f for f in files if f.modified > last.place.modified or f.name == self._base])
+            return self._open_first(files[files.index(file) + 1 :])
+        opened = [self._identity(one) for one in self._tails]
+        newer = [f for f in files if f.modified > self._read_until or f.name == self._base]
+        one = self._open_first([f for f in newer if (f.device, f.inode) not in opened])
         if one is not None:
             self._lose(Lost.GONE, self._base)
         return one

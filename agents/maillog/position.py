@@ -30,7 +30,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     tail: str
     """Fingerprint of as many bytes before the offset."""
     modified: int
-    """The file's time of modification when it was last read, ns: what was written later was not read."""
+    """Of the files that were read, the latest time of modification, ns: what was written to later has more to read."""
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,9 +4,9 @@
     mail.log.2.gz          mail.log.1          mail.log       (numbers)
 
 Invariants
-- Files of one scheme of names follow each other by their names, those of different schemes by their times.
-- No file is read a second time from its beginning unless it is known that none of its lines were read: it has the inode
-  of a file that was cut since, or it was written to after the place was kept.
+- Files of one scheme of names follow each other by their names; a scheme as a whole follows another by its newest file.
+- A file is read from its beginning only if none of its lines can have been read: it comes after the one we were in; or,
+  if that one is nowhere, it was written to after the place was kept, or has the inode of the place.
 """
 
 import re
@@ -72,26 +72,16 @@ def in_order(files: Iterable[File], base: str) -> list[File]:
     """The files of the log, oldest first; of one that is just being compressed, the plain one."""
     found = [file for file in files if is_of(file.name, base)]
     names = {file.name for file in found}
-    kept = [file for file in found if not (file.compressed and file.name.removesuffix(".gz") in names)]
-    return sorted(kept, key=lambda file: (file.name == base, file.modified, _rank(file.name, base)[1]))
+    newest: dict[str, int] = {}
+    for file in found:
+        scheme, _ = _rank(file.name, base)
+        newest[scheme] = max(newest.get(scheme, 0), file.modified)
 
+    def key(file: File) -> tuple[bool, int, tuple[int, str]]:
+        scheme, rank = _rank(file.name, base)
+        return file.name == base, newest[scheme], rank
 
-def successors(file: File, files: Sequence[File], base: str) -> list[File]:
-    """Those of `files` (in order) that came after `file`, which is one of them."""
-    scheme, rank = _rank(file.name, base)
-
-    def is_after(other: File) -> bool:
-        other_scheme, other_rank = _rank(other.name, base)
-        if scheme == other_scheme:
-            return other_rank > rank
-        return other.name == base or (file.name != base and other.modified > file.modified)
-
-    def key(other: File) -> tuple[bool, bool, int, tuple[int, str]]:
-        other_scheme, other_rank = _rank(other.name, base)
-        is_other = other_scheme != scheme
-        return other.name == base, is_other, other.modified if is_other else 0, other_rank
-
-    return sorted(filter(is_after, files), key=key)
+    return sorted((f for f in found if not (f.compressed and f.name.removesuffix(".gz") in names)), key=key)
 
 
 def resume(place: Place, files: Sequence[File], base: str, matches: Callable[[File], bool]) -> Start | None:
@@ -103,10 +93,8 @@ def resume(place: Place, files: Sequence[File], base: str, matches: Callable[[Fi
     same = find(place, files, matches)
     if same is not None:
         return Start(same, place.offset, Lost.TRUNCATED if own and same not in own else None)
-    if own and own[-1].modified >= place.modified:
-        return Start(own[-1], 0, Lost.TRUNCATED)
-    newer = [file for file in files if file.modified > place.modified or file.name == base]
-    return Start(newer[0], 0, Lost.GONE) if newer else None
+    unread = [file for file in files if file.modified > place.modified or file.name == base or file in own]
+    return Start(unread[0], 0, Lost.TRUNCATED if own else Lost.GONE) if unread else None
 
 
 def find(place: Place, files: Sequence[File], matches: Callable[[File], bool]) -> File | None:

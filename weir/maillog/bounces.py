@@ -18,7 +18,7 @@ MAX_TEXT = 1000
 
 _QUOTED = re.compile(r"^(?:host \S+ (?:said|refused to talk to me): )|\(in reply to [a-z -]+ command\)?$")
 _CODES = re.compile(r"(?<!\S)[245]\d\d[- ](?:\s*#?[245]\.\d{1,3}\.\d{1,3}\s)?|(?<!\S)#?[245]\.\d{1,3}\.\d{1,3}(?!\S)")
-_ADDRESSES = re.compile(r"https?://\S*|<[^<>]*>|\S+@\S+")
+_ADDRESSES = re.compile(r"https?://\S*|<[^<>]*>|[^\s<>()\[\]]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _BLANKS = re.compile(r"\s+")
 _DOMAIN = re.compile(
     r"(?:blocked using|blocked by|listed (?:at|in|by|on)) (?:https?://)?((?:[a-z0-9-]{1,30}\.){1,5}[a-z]{2,12})\b"

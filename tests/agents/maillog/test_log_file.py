@@ -210,7 +210,8 @@ class Logging(RuleBasedStateMachine):
         self.rotated(1).write_bytes(self.path.read_bytes())
         self.touch(self.rotated(1))
         if not self.lines_of(self.path) & self.got:
-            self.unseen |= self.lines_of(self.path)  # should the copy be deleted too
+            self.doomed |= self.lines_of(self.path)  # nobody knows that the copy is one
+            self.unseen |= self.lines_of(self.path)
         doomed = set()
         for _ in range(between):
             self.append(self.new(3) + b"\n")
@@ -247,6 +248,7 @@ class Logging(RuleBasedStateMachine):
     def delete(self, path: Path) -> None:
         self.close_late()
         self.doomed |= self.lines_of(path) - self.got
+        self.unseen |= self.doomed if not self.places else set()  # no file was ever seen
         self.doubtful = True
         path.unlink()
 
