@@ -119,7 +119,7 @@ class LogFile:
                     self._reopen(place, files)
                 self._lost_place = self._kept[-1]
             elif self._kept is None and files:
-                self._tails.append(Tail.at_end(self._folder / files[-1].name))
+                self._tails.append(Tail.from_end(self._folder / files[-1].name))
         except OSError:
             self.close()
             self._losses.clear()
@@ -176,6 +176,8 @@ class LogFile:
         last = self._tails[-1]
         file = next((f for f in reversed(files) if (f.device, f.inode) == self._identity(last)), None)
         if file is None:
+            if not last.at_end:
+                return None  # the same lines may be compressed by now: they are found by those before
             file = rotation.find(last.place, files, lambda file: self._matches(file, last.place))
         if file is not None:
             return self._open_first(files[files.index(file) + 1 :])
@@ -219,16 +221,18 @@ class LogFile:
         self._drop(one)
 
     def _let_go(self, now: float) -> None:
-        """Close the oldest file if it is done with; all are read to their ends."""
-        if not self._tails or (len(self._tails) < 3 and not any(one.begun for one in self._tails[1:])):
-            return
-        oldest = self._tails[0]
-        since = self._superseded.setdefault(oldest, now)
-        if oldest.compressed or now - since >= GRACE_SECONDS:
-            if oldest.unfinished:
-                self._lose(Lost.INCOMPLETE, self._base, oldest.unfinished)
-            self._drop(oldest)
-            self._changed = True
+        """Close a file that is done with; all are read to their ends."""
+        for number, one in enumerate(self._tails[:-1], 1):
+            later = self._tails[number:]
+            if len(later) < 2 and not later[0].begun:
+                continue
+            since = self._superseded.setdefault(one, now)
+            if one.compressed or now - since >= GRACE_SECONDS:
+                if one.unfinished:
+                    self._lose(Lost.INCOMPLETE, self._base, one.unfinished)
+                self._drop(one)
+                self._changed = True
+                return  # the others at the next step
 
     def _drop(self, one: Tail) -> None:
         self._tails.remove(one)

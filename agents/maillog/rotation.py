@@ -90,10 +90,12 @@ def resume(place: Place, files: Sequence[File], base: str, matches: Callable[[Fi
     `matches` tells whether a file has before the offset what stood there when the place was kept.
     """
     own = [file for file in files if (file.device, file.inode) == (place.device, place.inode) and not file.compressed]
+    unread = [file for file in files if file.modified > place.modified or file.name == base or file in own]
+    if not place.offset:  # nothing is known of what stood in it, and its inode may be another file's by now
+        return Start(unread[0], 0, None if unread[0] in own else Lost.GONE) if unread else None
     same = find(place, files, matches)
     if same is not None:
         return Start(same, place.offset, Lost.TRUNCATED if own and same not in own else None)
-    unread = [file for file in files if file.modified > place.modified or file.name == base or file in own]
     return Start(unread[0], 0, Lost.TRUNCATED if own else Lost.GONE) if unread else None
 
 

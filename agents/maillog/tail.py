@@ -54,7 +54,7 @@ class Tail:
         """Bytes of lines over the bound, until somebody takes them."""
 
     @classmethod
-    def at_end(cls, path: Path) -> Self:
+    def from_end(cls, path: Path) -> Self:
         """Behind the last whole line. Raises OSError and UnreadableError."""
         tail = cls(path)
         try:
@@ -92,6 +92,11 @@ class Tail:
     def begun(self) -> bool:
         """Something was read from it."""
         return bool(self._offset or self.unfinished)
+
+    @property
+    def at_end(self) -> bool:
+        """There is nothing more in it that was not read."""
+        return not self._file.read(1, self._offset + self.unfinished)
 
     @property
     def cut(self) -> bool:
