@@ -27,6 +27,12 @@ MOST_TAILS = 8
 """Files open at once."""
 
 
+def real(path: Path) -> tuple[Path, str]:
+    """Folder and name of the file that is meant by the path."""
+    found = Path(os.path.realpath(path))
+    return found.parent, found.name
+
+
 class Loss(NamedTuple):
     """Lines of a log that will not come."""
 
@@ -53,9 +59,7 @@ class LogFile:
 
     def __init__(self, path: Path, places: list[Place] | None) -> None:
         self.path = path
-        resolved = path.resolve()
-        self._folder = resolved.parent
-        self._base = resolved.name
+        self._folder, self._base = real(path)
         self._kept = places
         self._started = False
         self._tails: list[Tail] = []  # oldest first
@@ -115,9 +119,12 @@ class LogFile:
         files = self._files()
         try:
             if self._kept:
+                newest = self._kept[-1]
+                last = rotation.find(newest, files, lambda file: self._matches(file, newest))
+                earlier = files[: files.index(last)] if last else []
                 for place in self._kept[:-1]:
-                    self._reopen(place, files)
-                self._lost_place = self._kept[-1]
+                    self._reopen(place, files if place.offset else earlier)
+                self._lost_place = newest
             elif self._kept is None and files:
                 self._tails.append(Tail.from_end(self._folder / files[-1].name))
         except OSError:
@@ -181,9 +188,7 @@ class LogFile:
             file = rotation.find(last.place, files, lambda file: self._matches(file, last.place))
         if file is not None:
             return self._open_first(files[files.index(file) + 1 :])
-        opened = [self._identity(one) for one in self._tails]
-        newer = [f for f in files if f.modified > self._read_until or f.name == self._base]
-        one = self._open_first([f for f in newer if (f.device, f.inode) not in opened])
+        one = self._open_first([f for f in files if f.modified > self._read_until or f.name == self._base])
         if one is not None:
             self._lose(Lost.GONE, self._base)
         return one
@@ -199,9 +204,7 @@ class LogFile:
             self._cut(one)
             return []
         except UnreadableError:
-            self._unreadable.add(self._identity(one))
             self._lose(Lost.UNREADABLE, self._base)
-            self._leave(one)
             return []
         if one.skipped:
             self._lose(Lost.TOO_LONG, self._base, one.skipped)
@@ -210,29 +213,23 @@ class LogFile:
 
     def _cut(self, one: Tail) -> None:
         """The file was cut: what copytruncate has put aside is read on, if it is found."""
-        if one is not self._tails[-1]:
-            self._lose(Lost.TRUNCATED, self._base)
-        self._leave(one)
-
-    def _leave(self, one: Tail) -> None:
-        """Close a file that cannot be read on; after the last one, it is looked for what comes next."""
         if one is self._tails[-1]:
             self._lost_place = one.place
+        else:
+            self._lose(Lost.TRUNCATED, self._base)
         self._drop(one)
 
     def _let_go(self, now: float) -> None:
-        """Close a file that is done with; all are read to their ends."""
+        """Close the oldest file if it is done with; all are read to their ends."""
         for number, one in enumerate(self._tails[:-1], 1):
-            later = self._tails[number:]
-            if len(later) < 2 and not later[0].begun:
-                continue
-            since = self._superseded.setdefault(one, now)
-            if one.compressed or now - since >= GRACE_SECONDS:
-                if one.unfinished:
-                    self._lose(Lost.INCOMPLETE, self._base, one.unfinished)
-                self._drop(one)
-                self._changed = True
-                return  # the others at the next step
+            if len(self._tails) > number + 1 or self._tails[number].begun:
+                self._superseded.setdefault(one, now)
+        oldest = self._tails[0] if self._tails else None
+        if oldest in self._superseded and (oldest.compressed or now - self._superseded[oldest] >= GRACE_SECONDS):
+            if oldest.unfinished:
+                self._lose(Lost.INCOMPLETE, self._base, oldest.unfinished)
+            self._drop(oldest)
+            self._changed = True
 
     def _drop(self, one: Tail) -> None:
         self._tails.remove(one)
@@ -240,9 +237,9 @@ class LogFile:
         one.close()
 
     def _open(self, file: File, offset: int = 0) -> Tail | None:
-        """None: it is another file by now, or a rotated one that cannot be read. Raises OSError."""
+        """None: it is open already, or another file by now, or a rotated one that cannot be read. Raises OSError."""
         identity = (file.device, file.inode)
-        if identity in self._unreadable:
+        if identity in self._unreadable or identity in map(self._identity, self._tails):
             return None
         try:
             one = Tail(self._folder / file.name, offset)

@@ -33,6 +33,8 @@ class Lost(StrEnum):
     """A line over the bound was skipped."""
     INCOMPLETE = "incomplete"
     """A file ended for good without a line break."""
+    FAULT = "fault"
+    """We failed at them."""
 
 
 class File(NamedTuple):

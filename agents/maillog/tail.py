@@ -30,7 +30,7 @@ class UnreadableError(OSError):
 
 
 class Tail:
-    """One open file. After TruncatedError and UnreadableError it is of no more use than to be closed."""
+    """One open file. After TruncatedError it is only to be closed; after UnreadableError it is at its end."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         """Raises OSError and UnreadableError."""
@@ -47,6 +47,7 @@ class Tail:
             raise
         self._scanned = 0  # bytes after the offset without a line break
         self._begin = b""  # the first of them
+        self._broken = False
         self.place = self._place()
         self.unfinished = 0
         """Bytes after the last line break, as of the last read."""
@@ -65,9 +66,15 @@ class Tail:
 
     def read(self) -> list[bytes] | None:
         """The next lines without their line breaks; none of them may be whole or short enough. None: no more now."""
+        if self._broken:
+            return None
         start = self._offset + self._scanned
         modified = self._file.modified()
-        data = self._file.read(READ_BYTES, start)
+        try:
+            data = self._file.read(READ_BYTES, start)
+        except UnreadableError:
+            self._broken, self.unfinished = True, 0
+            raise
         if not self._file.still(self._before, start):
             raise TruncatedError
         if not self._scanned:
@@ -96,7 +103,7 @@ class Tail:
     @property
     def at_end(self) -> bool:
         """There is nothing more in it that was not read."""
-        return not self._file.read(1, self._offset + self.unfinished)
+        return self._broken or not self._file.read(1, self._offset + self.unfinished)
 
     @property
     def cut(self) -> bool:
