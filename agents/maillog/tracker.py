@@ -325,7 +325,7 @@ class Tracker:
     def _forget(self, now: float) -> None:
         """Let the oldest go."""
         self._new = 0
-        for kept, age in ((self._unqueued, MAX_UNQUEUED), (self._queued, MAX_AGE)):
+        for kept, age in ((self._queued, MAX_AGE), (self._unqueued, MAX_UNQUEUED)):
             excess = len(self) - MAX_MESSAGES
             gone: list[str] = []
             for queue_id, message in islice(kept.items(), 2 * BATCH):
