@@ -183,8 +183,8 @@ class LogFile:
         last = self._tails[-1]
         file = next((f for f in reversed(files) if (f.device, f.inode) == self._identity(last)), None)
         if file is None:
-            if not last.at_end:
-                return None  # the same lines may be compressed by now: they are found by those before
+            if not all(one.at_end for one in self._tails):
+                return None  # the same lines may be compressed by now: they are told apart once all are read
             file = rotation.find(last.place, files, lambda file: self._matches(file, last.place))
         if file is not None:
             return self._open_first(files[files.index(file) + 1 :])
@@ -214,7 +214,7 @@ class LogFile:
     def _cut(self, one: Tail) -> None:
         """The file was cut: what copytruncate has put aside is read on, if it is found."""
         if one is self._tails[-1]:
-            self._lost_place = one.place
+            self._lost_place = msgspec.structs.replace(one.place, modified=self._read_until)
         else:
             self._lose(Lost.TRUNCATED, self._base)
         self._drop(one)
