@@ -3,10 +3,13 @@
 Ended by a signal it ends at once, whatever it does: the next process makes out what became of it. With a socket from
 systemd it also ends when nobody has asked for IDLE_SECONDS; the next request starts it again.
 
+Invariant: there is one at a time, and none begins before the last command of the one before has ended.
+
 Exit status: 0 when idle, 1 for what prevents its start, 2 for wrong settings or arguments.
 """
 
 import argparse
+import fcntl
 import os
 import pwd
 import socket
@@ -48,9 +51,16 @@ def main() -> int:
 
 def _run(queue: settings.Queue) -> None:
     user = _user(queue.user)
-    queues = {name: PostfixQueue(instance.config_directory) for name, instance in queue.instances.items()}
     submit_table.make(queue.submit_table)
-    with closing(Held(queue.held)) as held, _listener(queue.socket, user) as listener:
+    with (
+        queue.held.with_suffix(".lock").open("w") as lock,
+        closing(Held(queue.held)) as held,
+        _listener(queue.socket, user) as listener,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        queues = {
+            name: PostfixQueue(instance.config_directory, [lock.fileno()]) for name, instance in queue.instances.items()
+        }
         helper = Helper(queues, held, queue.submit_table)
         helper.recall()
         systemd.notify("READY=1")

@@ -74,7 +74,7 @@ class QueueClient:
             raise HelperAwayError(f"{self._path}: no answer within {REPLY_SECONDS:g} s") from None
         except OSError as error:
             raise HelperAwayError(f"{self._path}: {error.strerror or error}") from None
-        except ValueError:
+        except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             raise HelperAwayError(f"{self._path}: the connection ended without a reply") from None
         if reply.error:
             raise HelperRefusedError(reply.error)
@@ -85,7 +85,7 @@ class QueueClient:
         try:
             writer.write(line)
             await writer.drain()
-            return await reader.readline()
+            return await reader.readuntil(b"\n")
         finally:
             writer.close()
 

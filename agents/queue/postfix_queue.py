@@ -25,8 +25,10 @@ class CommandError(Exception):
 class PostfixQueue:
     """The queue of the instance whose main.cf is in `config_directory`. Every method raises CommandError."""
 
-    def __init__(self, config_directory: Path) -> None:
+    def __init__(self, config_directory: Path, inherited: Sequence[int] = ()) -> None:
+        """`inherited` are file descriptors that the commands keep open, and with them the locks on these files."""
         self._directory = str(config_directory)
+        self._inherited = inherited
 
     def on_hold(self) -> set[str]:
         """The ids of all messages on hold, whoever holds them: names of files, as `postqueue -j` opens each message."""
@@ -71,6 +73,7 @@ class PostfixQueue:
                 timeout=COMMAND_SECONDS,
                 env=_ENVIRONMENT,
                 cwd="/",
+                pass_fds=self._inherited,
                 check=True,
             )
         except subprocess.TimeoutExpired:
