@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("agent", "latency", "streams", "failover", "sink", "history")
+NAMES = ("agent", "latency", "streams", "failover", "sink", "history", "maillog")
 
 
 def main() -> None:
