@@ -309,8 +309,8 @@ class Logging(RuleBasedStateMachine):
         missing = self.owed
         if missing:
             assert self.doubtful, f"lost although nothing was done to the files: {missing}"
-            assert reasons & {Lost.GONE, Lost.TRUNCATED} or missing <= self.unseen, f"lost in silence: {missing}"
-            assert missing <= self.doomed or Lost.GONE in reasons, f"skipped: {missing - self.doomed}"
+            told = reasons & {Lost.GONE, Lost.TRUNCATED}
+            assert told or missing <= self.doomed & self.unseen, f"lost in silence: {missing}"
         if not self.doubtful:
             assert not reasons - {Lost.TOO_LONG}, f"false alarm: {reasons}"
             assert sum(loss.reason is Lost.TOO_LONG for loss in self.losses) >= bool(self.long_lines)
@@ -332,5 +332,5 @@ class Logging(RuleBasedStateMachine):
         assert self.places is None or len(self.places) <= KEPT + 3
 
 
-Logging.TestCase.settings = settings(max_examples=1500, stateful_step_count=40, deadline=None, print_blob=True)
+Logging.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestLogging = Logging.TestCase
