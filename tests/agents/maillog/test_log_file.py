@@ -4,9 +4,11 @@ import gzip
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -334,3 +336,71 @@ class Logging(RuleBasedStateMachine):
 
 Logging.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestLogging = Logging.TestCase
+
+
+def read(log: LogFile, now: float = 0.0) -> tuple[list[bytes], list[Loss], list[Place] | None]:
+    """All that there is."""
+    lines, losses, places = [], [], None
+    while (batch := log.step(now)) is not None:
+        lines += batch.lines
+        losses += batch.losses
+        places = batch.places
+    return lines, losses, places
+
+
+@pytest.fixture
+def followed(tmp_path: Path) -> Iterator[LogFile]:
+    log = LogFile(tmp_path / "mail.log", None)
+    log.step(0.0)
+    yield log
+    log.close()
+
+
+def test_a_damaged_compressed_file_is_told_and_the_next_one_read(tmp_path: Path, followed: LogFile) -> None:
+    whole = gzip.compress(b"".join(os.urandom(20).hex().encode() + b"\n" for _ in range(5000)))
+    (tmp_path / "mail.log.1.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "mail.log").write_bytes(b"one\n")
+    lines, losses, places = read(followed)
+    assert lines[-1] == b"one"
+    assert [loss.reason for loss in losses] == [Lost.UNREADABLE]
+    assert places is not None
+    again = LogFile(followed.path, places)
+    assert read(again)[0] == []
+    again.close()
+
+
+def test_what_has_only_the_name_of_a_compressed_file_is_told(tmp_path: Path, followed: LogFile) -> None:
+    (tmp_path / "mail.log.1.gz").write_bytes(b"no gzip")
+    (tmp_path / "mail.log").write_bytes(b"one\n")
+    lines, losses, _ = read(followed)
+    assert lines == [b"one"]
+    assert [loss.reason for loss in losses] == [Lost.UNREADABLE]
+
+
+def test_a_piece_of_a_line_that_is_never_ended_is_told(tmp_path: Path, followed: LogFile) -> None:
+    (tmp_path / "mail.log").write_bytes(b"one\npie")
+    assert read(followed)[0] == [b"one"]
+    (tmp_path / "mail.log").rename(tmp_path / "mail.log.1")
+    (tmp_path / "mail.log").write_bytes(b"two\n")
+    assert read(followed)[:2] == ([b"two"], [])
+    assert read(followed, GRACE_SECONDS)[:2] == ([], [Loss(Lost.INCOMPLETE, "mail.log", 3)])
+
+
+def test_a_line_at_the_bound_is_whole_and_one_over_it_is_told(tmp_path: Path, followed: LogFile) -> None:
+    longest, longer = b"x" * tail.MAX_LINE, b"y" * (tail.MAX_LINE + 1)
+    (tmp_path / "mail.log").write_bytes(b"\n".join((longest, longer, b"one", b"")))
+    assert read(followed)[:2] == ([longest, b"one"], [Loss(Lost.TOO_LONG, "mail.log", len(longer))])
+
+
+def test_a_file_that_grew_again_after_it_was_cut_is_read_from_its_beginning(tmp_path: Path, followed: LogFile) -> None:
+    path = tmp_path / "mail.log"
+    path.write_bytes(b"one\ntwo\n")
+    read(followed)
+    path.write_bytes(b"three\nfour\nfive\n")
+    assert read(followed)[:2] == ([b"three", b"four", b"five"], [Loss(Lost.TRUNCATED, "mail.log", 0)])
+
+
+def test_no_directory_and_no_pipe_is_a_log(tmp_path: Path, followed: LogFile) -> None:
+    os.mkfifo(tmp_path / "mail.log.1")
+    (tmp_path / "mail.log").mkdir()
+    assert read(followed) == ([], [], None)
