@@ -10,12 +10,14 @@ ACCOUNTS = 2000
 CONCURRENT = 50
 """Messages whose lines are mixed."""
 _LETTERS = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
+_BOOT = "a1b2c3d4e5f60718293a4b5c6d7e8f90"
 _REFUSALS = (
     "550 5.1.1 <{}>: Recipient address rejected: User unknown in relay recipient table (in reply to RCPT TO command)",
     "550-5.1.1 The email account that you tried to reach does not exist. Please try 550-5.1.1 double-checking the "
     "recipient's email address for typos or 550 5.1.1 unnecessary spaces. {} - gsmtp (in reply to RCPT TO command)",
     "552 5.2.2 <{}>: user is over quota (in reply to end of DATA command)",
-    "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org (in reply to RCPT TO command)",
+    "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org "
+    "(in reply to RCPT TO command)",
 )
 
 Said = tuple[str, int, str]
@@ -100,9 +102,9 @@ def journal(said: Iterable[Said], since: float, rate: int = 1000) -> Iterator[by
     for number, (program, pid, text) in enumerate(said):
         moment = str(int((since + number / rate) * 1e6))
         entry = {
-            "__CURSOR": f"s=0639a5b4c5ad4a1b9d4c4f1c8f7a9f39;i={number:x};b=a1b2c3d4e5f60718293a4b5c6d7e8f90;m={number:x}",
+            "__CURSOR": f"s=0639a5b4c5ad4a1b9d4c4f1c8f7a9f39;i={number:x};b={_BOOT};m={number:x}",
             "__REALTIME_TIMESTAMP": moment,
-            "_BOOT_ID": "a1b2c3d4e5f60718293a4b5c6d7e8f90",
+            "_BOOT_ID": _BOOT,
             "_TRANSPORT": "syslog",
             "PRIORITY": "6",
             "SYSLOG_FACILITY": "2",

@@ -62,8 +62,8 @@ class Tracker:
         self._queued: dict[str, Message] = {}
         self._sessions: dict[int, tuple[str, str]] = {}
         """By the smtpd's process id: user and client of a session in which a message was sent."""
-        self._discarding: set[int] = set()
-        """Process ids of smtpds whose next message is discarded."""
+        self._ahead: dict[int, str] = {}
+        """By the smtpd's process id: `hold` or `discard`, said of a message before its first line."""
         self._waiting: dict[str, _Waiting] = {}
         """By queue id: messages that may have come out of a filter."""
         self._expected: dict[str, _Waiting] = {}
@@ -133,7 +133,7 @@ class Tracker:
 
     def _connected(self, line: Line, _: object) -> Iterable[Outcome]:
         self._sessions.pop(line.pid, None)
-        self._discarding.discard(line.pid)
+        self._ahead.pop(line.pid, None)
         return _NOTHING
 
     def _submitted(self, line: Line, said: messages.Submitted) -> Iterable[Outcome]:
@@ -156,9 +156,11 @@ class Tracker:
                 return outcomes
             self._waiting[said.queue_id] = _Waiting(message, line.time + WAIT, [])
         outcomes += self._told(Began(message, line.time, line.pid))
-        if line.pid in self._discarding:
-            self._discarding.discard(line.pid)
-            outcomes += self._end(said.queue_id, line.time, "discarded")
+        match self._ahead.pop(line.pid, ""):
+            case "discard":
+                outcomes += self._end(said.queue_id, line.time, "discarded")
+            case "hold":
+                outcomes += self._hold(said.queue_id, line.time, True)
         return outcomes
 
     def _picked_up(self, line: Line, said: messages.PickedUp) -> Iterable[Outcome]:
@@ -235,11 +237,10 @@ class Tracker:
             )
             if said.stage in ("END-OF-MESSAGE", "header", "body"):
                 outcomes += self._end(said.queue_id, line.time, "refused")
+        elif verb in ("hold", "discard") and not said.queue_id:
+            self._ahead[line.pid] = verb
         elif verb == "discard":
-            if said.queue_id:
-                outcomes += self._end(said.queue_id, line.time, "discarded")
-            else:
-                self._discarding.add(line.pid)
+            outcomes += self._end(said.queue_id, line.time, "discarded")
         elif verb in ("hold", "quarantine"):
             outcomes += self._hold(said.queue_id, line.time, True)
         elif said.action == "proxy-accept" and (found := _QUEUED_AS(said.text)):

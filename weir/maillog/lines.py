@@ -21,6 +21,7 @@ _LEVELS = ("warning", "error", "fatal", "panic")
 _LIFECYCLE = whole(
     r"(?:daemon started|reload) -- version .*|terminating on signal \d+|table \S+ has changed -- restarting"
     r"|(?:starting|stopping|refreshing|aborting) the Postfix mail system|the Postfix mail system is .*"
+    r"|waiting for the Postfix mail system .*"
 )
 _CACHE = whole(r"cache \S+ (?:full|partial) cleanup: .*|close database .*")
 

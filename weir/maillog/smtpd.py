@@ -114,6 +114,8 @@ def postscreen(text: str) -> Message | None:
     """What postscreen and tlsproxy say."""
     if found := _SCREENED(text):
         return Screened(found[1], found[2])
+    if text.startswith(("entering STRESS mode", "leaving STRESS mode")):
+        return Noted("detail", text)
     return action(text) or tls(text)
 
 

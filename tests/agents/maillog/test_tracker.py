@@ -209,6 +209,11 @@ class TestNoEnd:
         assert len(log.only(Accepted)) == 1
         assert log.delivered() == [("alice@weir.test", "sent")]
 
+    def test_held_before_its_first_line(self) -> None:
+        hold = "NOQUEUE: hold: RCPT from unknown[192.0.2.1]:4711: <x@y>: Recipient address x; from=<a@b> to=<x@y>"
+        log = Log().write("smtpd", hold).submit(A).submit(B)
+        assert [(one.message.queue_id, one.held) for one in log.outcomes if isinstance(one, Held)] == [(A, True)]
+
     def test_held_and_deleted_by_hand(self) -> None:
         log = Log().submit(A).queue(A).write("postsuper", f"{A}: placed on hold").write("postsuper", f"{A}: removed")
         assert [one.how for one in log.outcomes if isinstance(one, Ended)] == ["deleted"]
