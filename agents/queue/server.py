@@ -1,6 +1,6 @@
 """The helper's socket: one connection, one request, one reply, one after the other.
 
-Invariants: who connects is asked of the kernel before a byte is read; a connection gets READ_SECONDS, and a request
+Invariants: the kernel says who asks, and nobody else is listened to; a connection gets READ_SECONDS, and a request
 MAX_LINE bytes; whatever comes in, the next connection is served.
 """
 
@@ -39,12 +39,13 @@ def serve(listener: socket.socket, helper: Helper, users: Container[int]) -> Non
 
 
 def _reply(connection: socket.socket, helper: Helper, users: Container[int]) -> Reply:
-    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    if uid not in users:
-        log.warning("request refused", uid=uid)
-        return Reply(error=f"user {uid} may not ask")
     try:
-        request = decode_request(_read_line(connection))
+        line = _read_line(connection)  # of others too: if it were not read, they might not see our reply
+        _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if uid not in users:
+            log.warning("request refused", uid=uid)
+            return Reply(error=f"user {uid} may not ask")
+        request = decode_request(line)
     except ValueError as error:
         log.warning("request not understood", error=str(error))
         return Reply(error=f"request not understood: {error}")

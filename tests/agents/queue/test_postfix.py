@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,15 +36,22 @@ AGENT = "nobody"
 
 
 class QueueHost(PostfixHost):
-    """Its mail stays in the queue until `let_go`; those in the helper's list may not submit by sendmail(1)."""
+    """Its mail stays in the queue, but while it is `delivering`; the helper's list says who may not submit locally."""
 
     def __init__(self, name: str, address: str, folder: Path, sasl_path: Path, sink: MailSink, table: Path) -> None:
         super().__init__(name, address, folder, "", sasl_path, sink=sink.address, placements=())
         self.directory = folder
         self._main_cf += f"authorized_submit_users = !{table}, static:all\n{DEFERRED}"
 
-    def let_go(self) -> None:
-        self._main_cf = self._main_cf.replace(DEFERRED, "")
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        before = self._main_cf
+        self._reconfigure(before.replace(DEFERRED, ""))
+        yield
+        self._reconfigure(before)
+
+    def _reconfigure(self, main_cf: str) -> None:
+        self._main_cf = main_cf
         self._configure()
         self.reload()
 
@@ -159,10 +166,10 @@ def test_500_messages_of_one_account_are_held_and_only_ours_released(
     helper.kill()
     helper.start()
     for host in hosts:
-        host.let_go()
-        everything = [*alices[host], *bobs[host]]
-        assert {*asyncio.run(helper.client.release(host.name, everything))} == ours[host]
-        wait_until(lambda: not ours[host] & {*host.queue()}, 60, "what was released to be delivered", 0.2)  # noqa: B023
+        with host.delivering():
+            everything = [*alices[host], *bobs[host]]
+            assert {*asyncio.run(helper.client.release(host.name, everything))} == ours[host]
+            wait_until(lambda: not ours[host] & {*host.queue()}, 60, "their delivery", 0.2)  # noqa: B023
         assert host.held() == theirs[host]
 
 

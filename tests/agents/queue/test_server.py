@@ -117,7 +117,7 @@ def test_what_fails_is_told_and_the_next_is_served(path: Path, helper: PlayedHel
         assert asyncio.run(QueueClient(path).hold("postfix", [ID])) == [ID]
 
 
-def test_another_user_is_refused_unread(path: Path, helper: PlayedHelper) -> None:
+def test_another_user_is_refused(path: Path, helper: PlayedHelper) -> None:
     with served(path, helper, {OUR_UID + 1}), pytest.raises(HelperRefusedError, match=f"user {OUR_UID} may not ask"):
         asyncio.run(QueueClient(path).hold("postfix", [ID]))
     assert helper.requests == []
