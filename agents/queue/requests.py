@@ -15,16 +15,15 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from weir.maillog import patterns
+
 MAX_IDS = 500
 MAX_NAMES = 1000
 MAX_LINE = 128 * 1024
 """Bytes of a request or a reply: more than the most ids or names take."""
 
-_LONG = "[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,30}"
-_SHORT = "[0-9A-F]{6,21}"
-QUEUE_ID = rf"\A(?:{_SHORT}|{_LONG})\Z"
-"""Short ones: five hexadecimal digits of microseconds and an inode. Long ones: seconds, microseconds and an inode in 52
-digits without vowels. `ALL`, which postsuper takes for every message, is neither. Source: Postfix's mail_queue.h."""
+QUEUE_ID = rf"\A{patterns.QUEUE_ID}\Z"
+"""`ALL`, which postsuper takes for every message, is none."""
 LOGIN_NAME = r"\A[A-Za-z0-9_][A-Za-z0-9_.@$+-]{0,63}\Z"
 """In a list of Postfix `!`, `/` and `:` have a meaning, commas and spaces separate, `#` begins a comment."""
 
