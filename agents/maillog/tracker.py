@@ -58,8 +58,9 @@ class Tracker:
         """`filters` are the addresses of content filters on other hosts; those on this one need not be named."""
         self._filters = frozenset(filters)
         self._unqueued: dict[str, Message] = {}
-        """By queue id, the oldest first; so is `queued`."""
+        """By queue id, the oldest first: those that did not come into the queue yet."""
         self._queued: dict[str, Message] = {}
+        """The others, and those on hold."""
         self._sessions: dict[int, tuple[str, str]] = {}
         """By the smtpd's process id: user and client of a session in which a message was sent."""
         self._ahead: dict[int, str] = {}
@@ -102,7 +103,7 @@ class Tracker:
         handler = self._handlers.get(type(line.message))
         if handler is None:
             return _NOTHING
-        if self._waiting or self._expected:
+        if self.waiting:
             return chain(self.flush(line.time), handler(line, line.message))
         return handler(line, line.message)
 
@@ -117,6 +118,11 @@ class Tracker:
                 del kept[queue_id]
                 done += waiting.outcomes
         return done
+
+    @property
+    def waiting(self) -> bool:
+        """Whether outcomes of lines before are still to be told: `records` does not hold them."""
+        return bool(self._waiting or self._expected)
 
     def message(self, queue_id: str) -> Message | None:
         return self._queued.get(queue_id) or self._unqueued.get(queue_id)
@@ -191,7 +197,7 @@ class Tracker:
                 return _NOTHING  # tried once more
             message = known or Message(said.queue_id, line.time)
         message.sender = message.user if said.sender == message.user else self._once(said.sender)
-        message.size, message.recipients = said.size, said.recipients
+        message.size, message.recipients, message.held = said.size, said.recipients, False
         self._queued[said.queue_id] = message
         if message.parent or not (message.client or message.uid >= 0):
             return _NOTHING  # it was accepted before, or made here

@@ -17,8 +17,9 @@ import typer
 
 from weir.cli import output
 from weir.cli.output import USAGE, CommandError
+from weir.maillog.bounces import Bounce, classify
 from weir.maillog.lines import Parser
-from weir.maillog.messages import Line, Message
+from weir.maillog.messages import Delivery, Line, Message
 from weir.maillog.unknown import NO_HEAD, UnknownLines
 
 app = typer.Typer(no_args_is_help=True, help="What the lines of a mail log say.")
@@ -37,6 +38,8 @@ class Shown(msgspec.Struct, omit_defaults=True):
     service: str = ""
     daemon: str = ""
     pid: int = 0
+    bounce: Bounce | None = None
+    """Why a message was not delivered."""
     text: str = ""
     """Of a line that was not understood."""
 
@@ -98,8 +101,11 @@ def _parsed(stream: BinaryIO, parser: Parser) -> Iterator[Parsed]:
 def _shown(raw: str, line: Line | None) -> Shown:
     if line is None:
         return Shown(None, text=raw)
-    text = "" if line.message else line.text
-    return Shown(line.message, line.time, line.host, line.service, line.daemon, line.pid, text)
+    said, bounce = line.message, None
+    if isinstance(said, Delivery) and said.status != "sent":
+        bounce = classify(said.dsn, said.text)
+    text = "" if said else line.text
+    return Shown(said, line.time, line.host, line.service, line.daemon, line.pid, bounce, text)
 
 
 def _table(lines: Iterator[Parsed]) -> None:

@@ -37,7 +37,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-class Bounce(NamedTuple):
+class Bounce(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     list: str = ""
     """Who runs the list, or its domain, if the kind is LISTED and the text tells."""

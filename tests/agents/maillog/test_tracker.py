@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agents.maillog import tracker
 from agents.maillog.outcomes import Accepted, Began, Delivered, Ended, Held, LoggedIn, Message, Outcome, Refused
 from agents.maillog.tracker import WAIT, Tracker
+from tests.weir.maillog.test_lines import mutated
 from weir.maillog.bounces import Kind
 from weir.maillog.lines import Parser
 
@@ -131,6 +132,7 @@ class TestOneMessage:
         log.deliver(B).remove(B)
         assert log.delivered() == [("", "sent")]
         assert len(log.only(Accepted)) == 1
+        assert not log.tracker.waiting
         told = log.only(Delivered)[0]
         assert isinstance(told, Delivered)
         assert told.message.parent == A
@@ -271,6 +273,7 @@ class TestFilters:
     def test_a_program_on_this_host_that_is_no_filter(self) -> None:
         log = Log().submit(A, LOOPBACK).queue(A).deliver(A).remove(A)
         assert log.outcomes == []
+        assert log.tracker.waiting
         log.wait(int(WAIT)).submit(B)
         assert log.delivered() == [("", "sent")]
         assert len(log.only(Accepted)) == 1
@@ -391,6 +394,17 @@ def lifecycle(number: int, user: str, outcomes: list[str], filtered: bool) -> It
         yield "smtp", f"{last}: to=<x@y>, relay=mx[192.0.2.9]:25, {DELAYS}, dsn=5.0.0, status={status} (x)", 4
     if "deferred" not in outcomes:
         yield "qmgr", f"{last}: removed", 2
+
+
+@given(st.lists(mutated(), max_size=40))
+def test_no_line_stops_it(lines: list[bytes]) -> None:
+    parser, kept = Parser(lambda: NOW), Tracker()
+    for raw in lines:
+        line = parser.parse(raw)
+        if line is not None:
+            list(kept.track(line))
+    kept.flush(NOW)
+    assert msgspec.json.decode(msgspec.json.encode(list(kept.records())), type=list[Message]) == list(kept.records())
 
 
 MESSAGES = st.lists(

@@ -39,6 +39,9 @@ def test_one_object_a_line() -> None:
     delivery = next(one for one in objects if one["message"]["type"] == "delivery")
     assert (delivery["host"], delivery["service"], delivery["daemon"]) == ("mx1", "postfix-mx1", "smtp")
     assert (delivery["message"]["recipient"], delivery["message"]["status"]) == ("x@dest.test", "sent")
+    assert "bounce" not in delivery
+    kinds = {one["bounce"]["kind"] for one in objects if one.get("bounce")}
+    assert kinds == {"other", "unknown_recipient"}
 
 
 def test_standard_input_and_what_is_not_understood() -> None:

@@ -601,7 +601,7 @@ REAL = [line for name in (*POSTFIX, "dovecot.log") for line in (SAMPLES / name).
 
 
 @st.composite
-def _mutated(draw: st.DrawFn) -> bytes:
+def mutated(draw: st.DrawFn) -> bytes:
     """A real line with pieces of others, of itself, or of anything in it."""
     line = draw(st.sampled_from(REAL))
     for _ in range(draw(st.integers(0, 4))):
@@ -617,7 +617,7 @@ def _mutated(draw: st.DrawFn) -> bytes:
     return line
 
 
-@given(_mutated() | st.binary())
+@given(mutated() | st.binary())
 @example(b"")
 def test_no_line_raises(line: bytes) -> None:
     Parser(lambda: NOW).parse(line)
