@@ -159,8 +159,8 @@ class LogFile:
 
     def _resume(self, place: Place) -> Tail | None:
         """Go on after the place in whatever file it is now; None: there is none yet."""
-        opened = [self._identity(one) for one in self._tails]
-        files = [file for file in self._files() if (file.device, file.inode) not in opened]
+        closed = {*map(self._identity, self._tails), *self._unreadable}
+        files = [file for file in self._files() if (file.device, file.inode) not in closed]
         start = rotation.resume(place, files, self._base, lambda file: self._matches(file, place))
         one = self._open(start.file, start.offset) if start else None
         if one is not None and start is not None and start.lost:
@@ -259,7 +259,7 @@ class LogFile:
     def _matches(self, file: File, place: Place) -> bool:
         try:
             return tail.matches(self._folder / file.name, place)
-        except OSError:
+        except (FileNotFoundError, PermissionError):
             return False
 
     def _files(self) -> list[File]:

@@ -140,6 +140,12 @@ def test_wherever_a_write_ends_position_and_events_are_both_there_or_neither(
         assert again.log_position == newest
         assert seqs(again) == list(range(1, seq + 1))
     assert again.next_seq == len(seqs(again)) + 1
+    following = Segments(directory, "mx1", 2**30)
+    following.open()
+    following.write([event(following.next_seq)])
+    following.release()
+    kept = [line for line in content(directory) if not line.startswith((segment.POSITION, b'{"version"'))]
+    assert [json.loads(line)["seq"] for line in kept] == list(range(1, again.next_seq + 1))
     shutil.rmtree(directory)
 
 

@@ -17,6 +17,7 @@ from agents.maillog import tail
 from agents.maillog.log_file import GRACE_SECONDS, Batch, LogFile, Loss
 from agents.maillog.position import Place
 from agents.maillog.rotation import Lost
+from agents.maillog.tail import Tail
 
 MAX_LINE, READ_BYTES, FINGERPRINT_BYTES = 64, 200, 32
 KEPT = 6
@@ -334,7 +335,7 @@ class Logging(RuleBasedStateMachine):
         assert self.places is None or len(self.places) <= KEPT + 3
 
 
-Logging.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Logging.TestCase.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
 TestLogging = Logging.TestCase
 
 
@@ -404,3 +405,63 @@ def test_no_directory_and_no_pipe_is_a_log(tmp_path: Path, followed: LogFile) ->
     os.mkfifo(tmp_path / "mail.log.1")
     (tmp_path / "mail.log").mkdir()
     assert read(followed) == ([], [], None)
+
+
+def test_who_has_not_heard_of_a_rotation_is_read_for_a_while(tmp_path: Path, followed: LogFile) -> None:
+    path = tmp_path / "mail.log"
+    path.write_bytes(b"one\n")
+    read(followed)
+    with path.open("ab", buffering=0) as late:
+        path.rename(tmp_path / "mail.log.1")
+        path.write_bytes(b"two\n")
+        assert read(followed)[0] == [b"two"]
+        late.write(b"three\n")
+        lines, _, places = read(followed, GRACE_SECONDS - 1)
+        assert lines == [b"three"]
+        assert places is not None
+        late.write(b"four\n")
+        again = LogFile(path, places)
+        assert read(again)[:2] == ([b"four"], [])
+        again.close()
+
+
+def test_files_not_begun_at_a_stop_are_found_even_when_they_were_compressed(tmp_path: Path, followed: LogFile) -> None:
+    path = tmp_path / "mail.log"
+    path.write_bytes(b"one\n")
+    read(followed)
+    path.rename(tmp_path / "mail.log.2")
+    (tmp_path / "mail.log.1").write_bytes(b"two\n")
+    path.touch()
+    batch = followed.step(0.0)
+    assert batch is not None
+    assert batch.lines == [b"two"]
+    with path.open("ab") as file:
+        file.write(b"three\n")
+    path.rename(tmp_path / "mail.log.0")
+    (tmp_path / "mail.log.0.gz").write_bytes(gzip.compress((tmp_path / "mail.log.0").read_bytes()))
+    (tmp_path / "mail.log.0").unlink()
+    path.write_bytes(b"four\n")
+    again = LogFile(path, batch.places)
+    assert read(again)[:2] == ([b"three", b"four"], [])
+    again.close()
+
+
+def test_a_rotated_file_that_may_not_be_read_holds_up_nothing(tmp_path: Path, followed: LogFile) -> None:
+    path = tmp_path / "mail.log"
+    path.write_bytes(b"one\n")
+    _, _, places = read(followed)
+    path.rename(tmp_path / "mail.log.1")
+    path.write_bytes(b"two\n")
+    opened = Tail.__init__
+
+    def refuse(one: Tail, at: Path, offset: int = 0) -> None:
+        if at.name == "mail.log.1":
+            raise PermissionError(13, "no")
+        opened(one, at, offset)
+
+    again = LogFile(path, places)
+    with mock.patch.object(Tail, "__init__", refuse):
+        lines, losses, _ = read(again)
+    assert lines == [b"two"]
+    assert [loss.reason for loss in losses] == [Lost.UNREADABLE, Lost.GONE]
+    again.close()
