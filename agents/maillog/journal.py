@@ -1,7 +1,7 @@
 """Following systemd's journal: a thread that reads what `journalctl` prints, an entry a line of JSON.
 
 Facts, seen with systemd 252: `--follow` alone shows the present boot only, `--merge` all of them; `--after-cursor`
-passes over an entry if the one that the cursor names is gone (systemd/systemd#30288). So that entry itself is asked for.
+passes over an entry if the one that the cursor names is gone (systemd/systemd#30288). So that entry is asked for too.
 
 Invariants
 - Each entry comes once, and the cursor told with it is that of the newest one. If the entry of our cursor is not there
