@@ -250,7 +250,8 @@ class Logging(RuleBasedStateMachine):
     def delete(self, path: Path) -> None:
         self.close_late()
         self.doomed |= self.lines_of(path) - self.got
-        self.unseen |= self.doomed if not self.places else set()  # no file was ever seen
+        if not any(place.offset for place in self.places or []):
+            self.unseen |= self.doomed  # nothing was ever read
         self.doubtful = True
         path.unlink()
 
