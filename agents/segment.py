@@ -2,8 +2,14 @@
 
     {"version":1,"host":"mx1","epoch":"5f0c…","first_seq":1,"boot_id":"…"}
     {"kind":"request","seq":1,…}
+    {"kind":"position","seq":1,"events":1,"position":{…}}
+    {"kind":"delivery","seq":2,…}
+
+A position line tells how far a mail log was read once the events on the next lines were made of it. It is no event.
 
 Invariants
+- A position line and its events are written in one go. Nobody has read anything of them before all are there, and a
+  start after a crash in between cuts off what is there: the lines of the log come again, and each event is there once.
 - A segment is there only with its whole head (it is renamed into place), and is written by one run of the agent only.
 - `length` ends with a whole line. Nothing is read beyond it, whatever a failed write has left there.
 """
@@ -19,6 +25,8 @@ import msgspec
 
 VERSION = 1
 SUFFIX = ".jsonl"
+POSITION = b'{"kind":"position",'
+"""How a position line begins."""
 MAX_LINE = 64 * 1024
 """Bytes of the longest event, without its line break."""
 _BITE_BYTES = 256 * 1024
@@ -35,6 +43,16 @@ class Head(msgspec.Struct, kw_only=True):
     first_seq: int
     boot_id: str
     """Run of the kernel that kept this segment's pages; empty: what was written may be lost, trust no end."""
+    position: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """The newest position of the mail log before this segment."""
+
+
+class PositionLine(msgspec.Struct, kw_only=True, tag_field="kind", tag="position"):
+    seq: int
+    """The last one that was given before it."""
+    events: int
+    """Event lines after it that belong to it."""
+    position: msgspec.Raw
 
 
 class _Line(msgspec.Struct):
@@ -59,7 +77,7 @@ class Segment:
     def load(cls, path: Path) -> Self:
         """One that is there already. Raises OSError."""
         with path.open("rb") as file:
-            line = file.readline(4096)
+            line = file.readline(MAX_LINE)
         length = path.stat().st_size
         with suppress(msgspec.DecodeError):
             head = msgspec.json.decode(line, type=Head)
@@ -111,6 +129,21 @@ class Segment:
                 self.length += end - size
                 file.truncate(self.length)
 
+    def recover_position(self) -> bytes | None:
+        """The newest position in it or in its head; one whose events are not all there is cut off. Raises OSError."""
+        with self.path.open("r+b") as file:
+            data = file.read(self.length)
+            while found := data.rfind(b"\n" + POSITION) + 1:
+                line, _, rest = data[found:].partition(b"\n")
+                data = data[:found]
+                with suppress(msgspec.DecodeError):
+                    position = msgspec.json.decode(line, type=PositionLine)
+                    if rest.count(b"\n") >= position.events:
+                        return bytes(position.position)
+                    self.length = found
+                    file.truncate(found)
+        return bytes(self.head.position) if self.head and self.head.position else None
+
     def next_seq(self) -> int | None:
         """The seq that follows its last line; None if that is damaged. Raises OSError."""
         if self.length == self.start:
@@ -123,27 +156,26 @@ class Segment:
         except msgspec.DecodeError:
             return None
 
-    def lines(self) -> Iterator[bytes]:
-        """All lines that it has now, with their line breaks. Raises OSError."""
-        left = self.length - self.start
+    def lines(self, start: int = 0) -> Iterator[bytes]:
+        """Event lines that it has now from `start` on, with their line breaks. Raises OSError."""
+        start = max(start, self.start)
+        left = self.length - start
         with self.path.open("rb") as file:
-            file.seek(self.start)
+            file.seek(start)
             while left > 0 and (line := file.readline(left)):
                 left -= len(line)
-                yield line
-
-    def count_lines(self, start: int) -> int:
-        """Lines from `start` on. Raises OSError."""
-        count = 0
-        with self.path.open("rb") as file:
-            file.seek(max(start, self.start))
-            while data := file.read(_BITE_BYTES):
-                count += data.count(b"\n")
-        return count
+                if not line.startswith(POSITION):
+                    yield line
 
     def modified(self) -> float:
         """Unix time of the last write or touch. Raises OSError."""
         return self.path.stat().st_mtime
+
+
+def first_seq(lines: bytes) -> int:
+    """Seq of the next event, where a segment begins with these lines, an event's or a position's with its events."""
+    line = lines.partition(b"\n")[0]
+    return seq_of(line) + line.startswith(POSITION)
 
 
 def seq_of(line: bytes) -> int:

@@ -13,6 +13,7 @@ Invariants
   new epoch begins.
 - The position acknowledged never moves back within a run. What lies before it may be deleted, an hour later; what lies
   behind it is deleted only over the bound, oldest first, and counted.
+- The newest position of the mail log (agents.segment) is in the last segment, in its head if nowhere else.
 """
 
 import fcntl
@@ -27,7 +28,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from agents.segment import MAX_LINE, SUFFIX, VERSION, Head, Segment, joined, seq_of, sync
+from agents.segment import MAX_LINE, POSITION, SUFFIX, VERSION, Head, PositionLine, Segment, first_seq, joined, sync
 
 SEGMENT_BYTES = 16 * 1024**2
 SEGMENT_SECONDS = 600.0
@@ -79,6 +80,8 @@ class Segments:
         self.epoch = ""
         self.next_seq = 1
         """Of the next event when opened."""
+        self.log_position: bytes | None = None
+        """Newest position of the mail log that was written; None: there is none."""
         self.dropped = 0
         """Events that were deleted before Kafka had acknowledged them, or are damaged."""
         self.synced = ("", 0)
@@ -113,6 +116,9 @@ class Segments:
         saved = _read(self.directory / "position.json", _SavedPosition)
         if saved is not None and saved.version == VERSION:
             self._acknowledged = self._saved = Position(saved.segment, saved.offset)
+        whole = (segment for segment in reversed(self._segments.values()) if segment.head is not None)
+        if (newest := next(whole, None)) is not None:
+            self.log_position = newest.recover_position()
         last = next(reversed(self._segments.values()), None)
         self._next_number = max(last.number if last else 0, self._acknowledged.segment) + 1
         self.epoch, self.next_seq = self._continued(last) or (secrets.token_hex(8), 1)
@@ -122,6 +128,7 @@ class Segments:
     def write(self, lines: Sequence[bytes]) -> int:
         """Append event lines (without line breaks), in order of seq; return how many were written, from the first.
 
+        One of `lines` may be a position line with its events, joined by line breaks: they get into the file together.
         Fewer than given: the disk refused (full, broken). What it took of a line is cut off again; try again later.
         Deletes the oldest segments when all together are over the bound.
         """
@@ -132,6 +139,7 @@ class Segments:
                 segment = self._segment_for(lines[written])
                 count, data = joined(lines, written)
                 segment.append(data)
+                self._note_position(lines[written : written + count])
                 written += count
             self._keep_bound()
         except OSError as error:
@@ -300,8 +308,9 @@ class Segments:
             version=VERSION,
             host=self._host,
             epoch=self.epoch,
-            first_seq=seq_of(line),
+            first_seq=first_seq(line),
             boot_id=self._boot_id,
+            position=msgspec.UNSET if self.log_position is None else msgspec.Raw(self.log_position),
         )
         segment = Segment.create(self.directory, self._next_number, head)
         self._begun = time.monotonic()
@@ -311,6 +320,12 @@ class Segments:
         if current is not None:
             current.finish()
         return segment
+
+    def _note_position(self, lines: Sequence[bytes]) -> None:
+        newest = next((line for line in reversed(lines) if line.startswith(POSITION)), None)
+        if newest is not None:
+            line = msgspec.json.decode(newest.partition(b"\n")[0], type=PositionLine)
+            self.log_position = bytes(line.position)
 
     def _keep_bound(self) -> None:
         while True:
@@ -323,7 +338,7 @@ class Segments:
             if acknowledged.segment <= oldest.number:
                 with suppress(FileNotFoundError):
                     start = acknowledged.offset if acknowledged.segment == oldest.number else 0
-                    self.count_dropped(oldest.count_lines(start))
+                    self.count_dropped(sum(1 for _ in oldest.lines(start)))
             self._delete(oldest)
 
     def _delete(self, segment: Segment) -> None:

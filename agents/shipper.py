@@ -22,6 +22,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from agents.outbox import Envelope, Outbox
+from agents.segment import POSITION
 from agents.segments import Position
 from agents.spool import Spool
 from weir import events, kafka, settings, topics
@@ -161,6 +162,9 @@ class Shipper:
             self._seq = 0
         segment, offset = chunk.start
         for line in chunk.data.removesuffix(b"\n").split(b"\n"):
+            if line.startswith(POSITION):  # of the mail log, no event
+                offset += len(line) + 1
+                continue
             try:
                 event = decode(line)
                 if event.seq <= self._seq:

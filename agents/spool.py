@@ -12,14 +12,14 @@ Invariants
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from agents.segment import MAX_LINE
+from agents.segment import MAX_LINE, PositionLine
 from agents.segments import Chunk, Position, Segments
 from weir import events
 from weir.events import Event
@@ -60,20 +60,22 @@ class Spool:
 
     def append(self, event: Event) -> None:
         """Give the event its seq and keep it for the writer; too much or too long: it is dropped and counted."""
-        seq = event.seq = self._next_seq
-        self._next_seq = seq + 1
-        try:
-            line = events.encoder.encode(event)
-        except (UnicodeEncodeError, msgspec.MsgspecError, TypeError):
+        line = self._encoded(event)
+        if line is None or self.full:
             self._dropped += 1
-            return
-        if len(line) > MAX_LINE or self._appended_bytes - self._written_bytes > MEMORY_BYTES:
-            self._dropped += 1
-            return
-        self._pending.append(line)
-        self._appended_bytes += len(line)
-        if not self._wake_writer.is_set():
-            self._wake_writer.set()
+        else:
+            self._keep(line)
+
+    def append_with_position(self, events: Sequence[Event], position: bytes) -> None:
+        """Keep events of mail log lines, and how far (JSON) the log was read with them: both get into the file, or
+        neither. Too long an event is dropped and counted. Whoever reads the log waits while `full`.
+        """
+        seq = self._next_seq - 1
+        encoded = [self._encoded(event) for event in events]
+        lines = [line for line in encoded if line is not None]
+        self._dropped += len(encoded) - len(lines)
+        record = PositionLine(seq=seq, events=len(lines), position=msgspec.Raw(position))
+        self._keep(b"\n".join((msgspec.json.encode(record), *lines)))
 
     def recent(self, since: float) -> Iterator[Event]:
         """Events of the kept segments that happened at or after `since` (Unix time), oldest first."""
@@ -85,6 +87,16 @@ class Spool:
                 continue  # counted when the shipper comes to it
             if event.time >= since:
                 yield event
+
+    @property
+    def log_position(self) -> bytes | None:
+        """How far the mail log was read with the events in the files, as it was given; None: it never was."""
+        return self._segments.log_position
+
+    @property
+    def full(self) -> bool:
+        """Memory is: the files take nothing for a while."""
+        return self._appended_bytes - self._written_bytes > MEMORY_BYTES
 
     @property
     def epoch(self) -> str:
@@ -143,6 +155,22 @@ class Spool:
             self._segments.close(self._next_seq)
         except OSError as error:
             log.warning("spool not closed cleanly", error=str(error))
+
+    def _encoded(self, event: Event) -> bytes | None:
+        """The event's line, after it was given its seq; None: it cannot be kept."""
+        event.seq = self._next_seq
+        self._next_seq += 1
+        try:
+            line = events.encoder.encode(event)
+        except (UnicodeEncodeError, msgspec.MsgspecError, TypeError):
+            return None
+        return line if len(line) <= MAX_LINE else None
+
+    def _keep(self, lines: bytes) -> None:
+        self._pending.append(lines)
+        self._appended_bytes += len(lines)
+        if not self._wake_writer.is_set():
+            self._wake_writer.set()
 
     def _write(self) -> None:
         refused = False

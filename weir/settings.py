@@ -75,6 +75,28 @@ class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """After more time-outs a list is switched off, until 20 minutes are over."""
 
 
+class PostfixInstance(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A Postfix instance of this host, by its name in the mail log: `[queue.instances.postfix-out]`."""
+
+    config_directory: Path = Path("/etc/postfix")
+    """The folder of its main.cf."""
+
+
+class Queue(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The queue's helper on a mail host: it holds and releases messages in Postfix's queues for the agent, as root."""
+
+    instances: dict[str, PostfixInstance] = msgspec.field(default_factory=lambda: {"postfix": PostfixInstance()})
+    """The instances whose queues it may touch; `postfix` is the host's own, in /etc/postfix."""
+    socket: Path = Path("/run/weir/queue.sock")
+    """Where the agent asks. A socket that systemd hands over comes first."""
+    user: str = "weir"
+    """The agent's user: the helper answers this one and root, and nobody else."""
+    held: Path = Path("/var/lib/weir/queue/held.sqlite")
+    """Where the helper keeps which messages it put on hold."""
+    submit_table: Path = Path("/var/lib/weir/queue/refused_submitters")
+    """Login names that may not submit by sendmail(1), one a line, for Postfix's authorized_submit_users."""
+
+
 class Streams(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A streams worker."""
 
@@ -201,6 +223,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     kafka: Kafka = msgspec.field(default_factory=Kafka)
     agent: Agent = msgspec.field(default_factory=Agent)
     rules: Rules = msgspec.field(default_factory=Rules)
+    queue: Queue = msgspec.field(default_factory=Queue)
     streams: Streams = msgspec.field(default_factory=Streams)
     history: History = msgspec.field(default_factory=History)
     grafana: Grafana = msgspec.field(default_factory=Grafana)

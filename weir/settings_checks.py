@@ -22,6 +22,8 @@ from weir.settings import (
     Kafka,
     OwnRule,
     OwnThresholds,
+    PostfixInstance,
+    Queue,
     Rules,
     Settings,
     Streams,
@@ -139,6 +141,11 @@ def _absolute(path: str) -> str:
     return "" if path.startswith("/") else "an absolute path"
 
 
+def _socket_path(path: str) -> str:
+    fits = path.startswith("/") and len(path.encode()) <= MAX_SOCKET_PATH
+    return "" if fits else f"an absolute path of at most {MAX_SOCKET_PATH} bytes"
+
+
 _address = _pattern(
     r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", "http://HOST:PORT or https://HOST/PATH"
 )
@@ -178,6 +185,13 @@ CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
         "resolver": _address_and_port_or_nothing,
         "dns_timeout_seconds": _from(0, 60),
         "dns_timeouts": _from(0),
+    },
+    PostfixInstance: {"config_directory": _absolute},
+    Queue: {
+        "socket": _socket_path,
+        "user": _pattern("[A-Za-z0-9_.-]{1,64}", "a user's name"),
+        "held": _absolute,
+        "submit_table": _absolute,
     },
     Streams: {
         "name": _name,

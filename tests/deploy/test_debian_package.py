@@ -1,5 +1,6 @@
 """The Debian package of the agent: what is in it, and its life on a machine with systemd."""
 
+import json
 import os
 import re
 import subprocess
@@ -178,6 +179,65 @@ def test_mended_settings_are_all_it_needs_to_start(machine: Machine) -> None:
         wait_until(lambda: int(machine.property("weir-agent.service", "NRestarts")) >= 2, 20, "two tries", 0.1)
         settings.write_text(good)
         assert client.at_recipient("alice@example.org", "192.0.2.10", new_instance()) == "DUNNO"
+
+
+ASK_QUEUE = """
+import asyncio, json, pathlib
+from agents.queue.client import QueueClient
+verb, arguments = json.loads(pathlib.Path("/run/ask.json").read_text())
+async def ask():
+    print(*await getattr(QueueClient(pathlib.Path("/run/weir/queue.sock")), verb)(*arguments))
+asyncio.run(ask())
+"""
+ASK_UNIT = """
+[Service]
+Type=oneshot
+User=weir
+Group=weir
+ExecStart=/usr/lib/weir/bin/python3 -B /run/ask.py
+StandardOutput=truncate:/run/ask.out
+"""
+LIST = "/var/lib/weir/queue/refused_submitters"
+
+
+def queue(machine: Machine) -> dict[str, str]:
+    """Queue id → the name of the queue that the message is in."""
+    messages = [json.loads(line) for line in machine.run("postqueue -j").splitlines()]
+    return {message["queue_id"]: message["queue_name"] for message in messages}
+
+
+def ask_queue(machine: Machine, verb: str, *arguments: object) -> list[str]:
+    """As the agent's user, and shut in as the agent is: by its name the unit gets the same hardening."""
+    machine.path("/run/ask.py").write_text(ASK_QUEUE)
+    machine.path("/run/ask.json").write_text(json.dumps([verb, arguments]))
+    machine.path("/run/systemd/system/weir-ask.service").write_text(ASK_UNIT)
+    machine.run("systemctl daemon-reload && systemctl start weir-ask.service || journalctl --unit=weir-ask")
+    return machine.path("/run/ask.out").read_text().split()
+
+
+@pytest.mark.fleet
+def test_the_queues_helper_works_within_its_rights(machine: Machine) -> None:
+    """With Debian's Postfix: what it may not do would be an error of Postfix's commands."""
+    (snippet,) = re.findall(r"^authorized.*$", (CHECKOUT / "deploy/postfix/submit.cf").read_text(), re.MULTILINE)
+    machine.run("systemctl start weir-queue.service")
+    machine.run(f"postconf -e defer_transports=smtp mydestination= '{snippet}' && systemctl start postfix")
+    machine.run("postsuper -d ALL; sendmail -f form@example.org x@dest.example <<<hello")
+    wait_until(lambda: "deferred" in queue(machine).values(), 20, "the message to be deferred", 0.2)
+    (queue_id,) = queue(machine)
+    assert ask_queue(machine, "hold", "postfix", [queue_id]) == [queue_id]
+    assert queue(machine) == {queue_id: "hold"}
+    assert ask_queue(machine, "release", "postfix", [queue_id]) == [queue_id]
+    assert queue(machine) == {queue_id: "deferred"}
+    assert ask_queue(machine, "refuse_submission", ["www-data"]) == ["www-data"]
+    submit = "setpriv --reuid=www-data --regid=www-data --clear-groups sendmail x@dest.example <<<hello 2>&1"
+    assert "User www-data(33) is not allowed" in machine.run(submit, check=False)
+    log = machine.run("journalctl --unit=weir-queue --output=cat")
+    assert log.count("request carried out") == 3
+    assert not re.search("wait for the next run|warning|error", log), log
+    machine.run("dpkg --remove weir-agent")
+    assert machine.run(submit) == "", "nobody is refused by what is no longer there"
+    assert LIST in machine.run("dpkg --purge weir-agent 2>&1")
+    assert machine.run(f"{submit}; ls /var/lib/weir/queue") == "refused_submitters"
 
 
 @pytest.mark.fleet

@@ -16,6 +16,9 @@ from weir.settings import Settings
 UNITS = CHECKOUT / "deploy/systemd"
 DEFAULTS = Settings()
 SERVICES = ("weir-agent.service", "weir-streams.service", "weir-sink.service")
+QUEUE = "weir-queue.service"
+QUEUE_EXPOSURE = 13
+"""It runs as root, becomes the user postfix, and writes into Postfix's queues."""
 EXPOSURE = 11
 """What `systemd-analyze security` may say of each at most, in tenths: 100 is the most. What remains: they use the
 network, unix sockets and the host's file system; the sink may compile code at run time."""
@@ -39,7 +42,7 @@ def state_directory(unit: str) -> Path:
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     """Of the programs they start, which are not installed here, /bin/true takes the place."""
     units = [path for path in UNITS.iterdir() if path.is_file()]
-    assert {path.name for path in units} == {*SERVICES, "weir-agent.socket"}
+    assert {path.name for path in units} == {*SERVICES, "weir-agent.socket", QUEUE, "weir-queue.socket"}
     for unit in units:
         (tmp_path / unit.name).write_text(
             unit.read_text().replace("=/usr/bin/weir", "=/bin/true").replace("=/opt/weir/bin/weir", "=/bin/true")
@@ -50,9 +53,9 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("unit", SERVICES)
-def test_services_are_hardened(unit: str) -> None:
-    threshold = f"--threshold={EXPOSURE}"
+@pytest.mark.parametrize(("unit", "exposure"), [*((unit, EXPOSURE) for unit in SERVICES), (QUEUE, QUEUE_EXPOSURE)])
+def test_services_are_hardened(unit: str, exposure: int) -> None:
+    threshold = f"--threshold={exposure}"
     command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", threshold, str(UNITS / unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -63,6 +66,9 @@ def test_sockets_are_those_of_the_settings() -> None:
     assert unit["ListenStream"] == [place.removeprefix("unix:") for place in DEFAULTS.agent.listen]
     assert unit["SocketMode"] == [DEFAULTS.agent.socket_mode]
     assert unit["Backlog"] == [str(listeners.BACKLOG)]
+    queue = read("weir-queue.socket")
+    assert queue["ListenStream"] == [str(DEFAULTS.queue.socket)]
+    assert (queue["SocketGroup"], queue["SocketMode"]) == ([DEFAULTS.queue.user], ["0660"])
 
 
 @pytest.mark.fleet
@@ -86,9 +92,14 @@ def test_state_directories_are_those_of_the_settings() -> None:
     """Elsewhere they may not write."""
     assert state_directory("weir-agent.service") == DEFAULTS.agent.spool
     assert state_directory("weir-sink.service") == DEFAULTS.history.path
+    assert {state_directory(QUEUE)} == {DEFAULTS.queue.held.parent, DEFAULTS.queue.submit_table.parent}
     assert read("weir-sink.service")["WorkingDirectory"] == [str(DEFAULTS.history.path)]
 
 
 @pytest.mark.parametrize("unit", SERVICES)
 def test_services_come_back_however_often_they_end(unit: str) -> None:
     assert (read(unit)["Restart"], read(unit)["StartLimitIntervalSec"]) == (["always"], ["0"])
+
+
+def test_the_queues_helper_comes_back_when_it_fails_and_not_when_it_is_idle() -> None:
+    assert (read(QUEUE)["Restart"], read(QUEUE)["StartLimitIntervalSec"]) == (["on-failure"], ["0"])

@@ -160,15 +160,17 @@ def _errors(path: Path) -> list[str]:
 
 
 class TestProcesses:
-    def test_an_agent_takes_this_ones_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_processes_of_a_mail_host_take_this_ones_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ran: list[tuple[str, list[str]]] = []
         monkeypatch.setattr(os, "execv", lambda path, arguments: ran.append((path, arguments)))
         assert Ran("--config", "/etc/weir.toml", "agent").code == 0
         assert Ran("agent").code == 0
+        assert Ran("queue-helper").code == 0
         python = sys.executable
         assert ran == [
             (python, [python, "-m", "agents", "--config", "/etc/weir.toml"]),
             (python, [python, "-m", "agents"]),
+            (python, [python, "-m", "agents.queue"]),
         ]
 
     def test_streams_run_with_the_settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir import settings_file
-from weir.settings import OwnThresholds, Settings, Thresholds
+from weir.settings import OwnThresholds, PostfixInstance, Settings, Thresholds
 from weir.settings_checks import CHECKS
 from weir.settings_file import SettingsError
 
@@ -76,6 +76,8 @@ def test_values_of_each_type_load() -> None:
         brake.share = 1
         [detectors.burst.own."News@example.org"]
         messages_per_hour = 9000
+        [queue.instances.postfix-out]
+        config_directory = "/etc/postfix-out"
         """,
         NAME,
     )
@@ -83,6 +85,10 @@ def test_values_of_each_type_load() -> None:
     assert loaded.brake.share == 1.0
     assert loaded.detectors.burst.shadow
     assert loaded.detectors.burst.own == {"News@example.org": OwnThresholds(messages_per_hour=9000)}
+    assert loaded.queue.instances == {
+        "postfix": PostfixInstance(),
+        "postfix-out": PostfixInstance(config_directory=Path("/etc/postfix-out")),
+    }
 
 
 @pytest.mark.parametrize(
@@ -182,6 +188,12 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("rules.scores", ["REJECT"], "5.0=REJECT"),
     ("rules.resolver", "dns.example.org:53", "ADDRESS:PORT, or empty"),
     ("rules.dns_timeout_seconds", 61, "a number from 0 to 60"),
+    ("queue.socket", "run/queue.sock", "an absolute path"),
+    ("queue.socket", "/" + "x" * 107, "an absolute path of at most 107 bytes"),
+    ("queue.user", "", "a user's name"),
+    ("queue.held", "held", "an absolute path"),
+    ("queue.submit_table", "table", "an absolute path"),
+    ("queue.instances.postfix.config_directory", "postfix", "an absolute path"),
     ("streams.name", "worker/1", "letters"),
     ("streams.group", "", "letters"),
     ("streams.metrics", ":9641", "HOST:PORT, or empty"),

@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 from weir import __version__, settings_file
-from weir.cli import config, dashboards, dead, decisions, history, limits, operators, processes, rules, status, topics
+from weir.cli import (
+    config,
+    dashboards,
+    dead,
+    decisions,
+    history,
+    limits,
+    log,
+    operators,
+    processes,
+    rules,
+    status,
+    topics,
+)
 from weir.cli.output import DONE, USAGE, CommandError, tell
 from weir.settings_file import SettingsError
 
@@ -95,8 +108,10 @@ app.command("forget", rich_help_panel=OPERATORS)(history.forget)
 app.add_typer(decisions.app, name="decisions", rich_help_panel=OPERATORS)
 app.add_typer(limits.app, name="limits", rich_help_panel=OPERATORS)
 app.add_typer(dead.app, name="dead", rich_help_panel=OPERATORS)
+app.add_typer(log.app, name="log", rich_help_panel=OPERATORS)
 app.command("status", rich_help_panel=OPERATORS)(status.show)
 app.command(rich_help_panel=PROCESSES, context_settings=processes.AS_WRITTEN, add_help_option=False)(processes.agent)
+app.command("queue-helper", rich_help_panel=PROCESSES)(processes.queue_helper)
 app.command(rich_help_panel=PROCESSES)(processes.streams)
 app.command(rich_help_panel=PROCESSES)(processes.sink)
 app.add_typer(rules.app, name="rules", rich_help_panel="Setting up")

@@ -1,6 +1,6 @@
-"""`weir agent`, `weir streams`, `weir sink`: from the command to the process that it starts.
+"""`weir agent`, `weir queue-helper`, `weir streams`, `weir sink`: from the command to the process that it starts.
 
-Invariant: an agent's process holds nothing of the command line: it takes this one's place.
+Invariant: a process on a mail host holds nothing of the command line: it takes this one's place.
 """
 
 import importlib
@@ -20,9 +20,12 @@ AS_WRITTEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def agent(context: typer.Context) -> None:
     """Run the agent of this mail host (in the foreground, as systemd wants it); with --standalone it needs no fleet."""
-    config = ["--config", str(context.obj)] if context.obj else []
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "agents", *config, *context.args])  # noqa: S606 (no shell is meant)
+    _become(context, "agents")
+
+
+def queue_helper(context: typer.Context) -> None:
+    """Run the queue's helper of this mail host as root (in the foreground): it holds messages for the agent."""
+    _become(context, "agents.queue")
 
 
 def streams(context: typer.Context) -> None:
@@ -33,6 +36,12 @@ def streams(context: typer.Context) -> None:
 def sink(context: typer.Context) -> None:
     """Run the sink, which writes the history (in the foreground); more of them share the work."""
     _run(context, "sinks")
+
+
+def _become(context: typer.Context, module: str) -> None:
+    config = ["--config", str(context.obj)] if context.obj else []
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *config, *context.args])  # noqa: S606 (no shell is meant)
 
 
 def _run(context: typer.Context, part: str) -> None:

@@ -1,0 +1,369 @@
+"""The tracker ties the lines of a message together: from its queue id to who sent it and what became of it.
+
+Postfix's lines name a queue id, only the first one names the login. A content filter gives a message back as a new
+one: it is tied to the first by XFORWARD, by what the filter answered (`queued as`), or by what one before the queue
+did.
+
+Invariants
+- Only a filter's word ties a message that has no login of its own to another one: no remote server's text can.
+- What is made here (notifications, forwards, replies of the null sender) has no user.
+- MAX_MESSAGES are remembered; those that had to go before their end are counted. A message that never came into the
+  queue is forgotten after MAX_UNQUEUED seconds, one that the log does not end after MAX_AGE.
+- The clock is that of the lines.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+
+from agents.maillog.outcomes import Accepted, Began, Delivered, Ended, Held, LoggedIn, Message, Outcome, Refused
+from weir.maillog import messages
+from weir.maillog.bounces import classify
+from weir.maillog.messages import Line
+from weir.maillog.patterns import QUEUE_ID
+
+MAX_MESSAGES = 1_000_000
+MAX_AGE = 8 * 86400.0
+"""Seconds: Postfix gives a message up after five days, unless it is told otherwise (maximal_queue_lifetime)."""
+MAX_UNQUEUED = 3600.0
+WAIT = 10.0
+"""Seconds for which the outcomes of a message out of a content filter wait to be tied to its sender."""
+BATCH = 10_000
+"""New messages after which the old ones are looked at: a dict finds its oldest entry slowly once many are gone."""
+MAX_SESSIONS = 10_000
+MAX_RECENT = 10_000
+"""Of each that is remembered for a moment only."""
+
+_QUEUED_AS = re.compile(rf"queued as ({QUEUE_ID})$").search
+_STATUSES = {"sent": "sent", "bounced": "bounced", "deferred": "deferred", "SOFTBOUNCE": "deferred"}
+_NOTHING: tuple[Outcome, ...] = ()
+
+
+class _Waiting(msgspec.Struct):
+    """Outcomes that wait for the other end of a content filter."""
+
+    message: Message
+    """The one that may have come out of a filter, or the one that was put into it."""
+    until: float
+    outcomes: list[Outcome]
+
+
+class Tracker:
+    """The messages that are in this host's queues."""
+
+    def __init__(self, filters: Collection[str] = ()) -> None:
+        """`filters` are the addresses of content filters on other hosts; those on this one need not be named."""
+        self._filters = frozenset(filters)
+        self._unqueued: dict[str, Message] = {}
+        """By queue id, the oldest first: those that did not come into the queue yet."""
+        self._queued: dict[str, Message] = {}
+        """The others, and those on hold."""
+        self._sessions: dict[int, tuple[str, str]] = {}
+        """By the smtpd's process id: user and client of a session in which a message was sent."""
+        self._ahead: dict[int, str] = {}
+        """By the smtpd's process id: `hold` or `discard`, said of a message before its first line."""
+        self._waiting: dict[str, _Waiting] = {}
+        """By queue id: messages that may have come out of a filter."""
+        self._expected: dict[str, _Waiting] = {}
+        """By the queue id that a filter answered and that is not known yet: what was put into the filter."""
+        self._tied: dict[str, str] = {}
+        """By queue id of a message out of a filter: the queue id of the one put into it."""
+        self._ended: dict[str, float] = {}
+        """Queue ids of refused and discarded messages: a line of theirs may still come."""
+        self._same: dict[str, str] = {}
+        """Names that stand in many messages, each once."""
+        self._new = 0
+        self.evicted = 0
+        """Messages that had to go for others before their end."""
+        self.forgotten = 0
+        """Messages whose end the log did not tell."""
+        self._handlers: dict[type, Callable[[Line, Any], Iterable[Outcome]]] = {
+            messages.Connected: self._connected,
+            messages.Disconnected: self._connected,
+            messages.Submitted: self._submitted,
+            messages.PickedUp: self._picked_up,
+            messages.MessageId: self._message_id,
+            messages.Queued: self._queued_up,
+            messages.Delivery: self._delivery,
+            messages.Removed: self._removed,
+            messages.Expired: self._expired,
+            messages.Action: self._action,
+            messages.Notified: self._notified,
+            messages.QueueChanged: self._changed,
+        }
+
+    def __len__(self) -> int:
+        return len(self._unqueued) + len(self._queued)
+
+    def track(self, line: Line) -> Iterable[Outcome]:
+        """Take in the next line; what it tells, and what now is known of lines before it."""
+        handler = self._handlers.get(type(line.message))
+        if handler is None:
+            return _NOTHING
+        if self.waiting:
+            return chain(self.flush(line.time), handler(line, line.message))
+        return handler(line, line.message)
+
+    def flush(self, now: float) -> list[Outcome]:
+        """What has waited long enough for the other end of a filter; also to be asked for while no lines come."""
+        done: list[Outcome] = []
+        for kept in (self._waiting, self._expected):
+            while kept:
+                queue_id, waiting = next(iter(kept.items()))
+                if now < waiting.until <= now + WAIT and len(kept) <= MAX_RECENT:  # and the clock was not set back
+                    break
+                del kept[queue_id]
+                done += waiting.outcomes
+        return done
+
+    @property
+    def waiting(self) -> bool:
+        """Whether outcomes of lines before are still to be told: `records` does not hold them."""
+        return bool(self._waiting or self._expected)
+
+    def message(self, queue_id: str) -> Message | None:
+        return self._queued.get(queue_id) or self._unqueued.get(queue_id)
+
+    def records(self) -> Iterator[Message]:
+        """All that is remembered, as plain records, the oldest first but for those that were not queued yet."""
+        return chain(self._queued.values(), self._unqueued.values())
+
+    def restore(self, records: Iterable[Message]) -> None:
+        """Take in what `records` told before a restart."""
+        for record in records:
+            record.user, record.client = self._once(record.user), self._once(record.client)
+            (self._queued if record.recipients or record.held else self._unqueued)[record.queue_id] = record
+
+    def _connected(self, line: Line, _: object) -> Iterable[Outcome]:
+        self._sessions.pop(line.pid, None)
+        self._ahead.pop(line.pid, None)
+        return _NOTHING
+
+    def _submitted(self, line: Line, said: messages.Submitted) -> Iterable[Outcome]:
+        user, client = self._once(said.sasl_username), self._once(said.client_address)
+        outcomes: list[Outcome] = []
+        if user:
+            if self._sessions.get(line.pid) != (user, client):
+                outcomes.append(LoggedIn(line.time, user, client))
+                self._bounded(self._sessions, MAX_SESSIONS)[line.pid] = user, client
+        else:
+            self._sessions.pop(line.pid, None)
+        if not said.queue_id:
+            return outcomes
+        message = self._begin(Message(said.queue_id, line.time, user, client=client))
+        if not user and self._is_filter(client):
+            expected = self._expected.pop(said.queue_id, None)
+            sender = expected.message if expected else self.message(said.original_queue_id)
+            if sender is not None:
+                self._tie(message, sender)
+                return outcomes
+            self._waiting[said.queue_id] = _Waiting(message, line.time + WAIT, [])
+        outcomes += self._told(Began(message, line.time, line.pid))
+        match self._ahead.pop(line.pid, ""):
+            case "discard":
+                outcomes += self._end(said.queue_id, line.time, "discarded")
+            case "hold":
+                outcomes += self._hold(said.queue_id, line.time, True)
+        return outcomes
+
+    def _picked_up(self, line: Line, said: messages.PickedUp) -> Iterable[Outcome]:
+        old = self._pop(said.original_queue_id) if said.original_queue_id else None
+        if old is not None:  # the same message under a new id
+            changes = {"queue_id": said.queue_id, "parent": old.queue_id, "recipients": 0, "held": False}
+            self._begin(msgspec.structs.replace(old, **changes))
+            return _NOTHING
+        uid = said.uid if said.sender else -1  # a reply of a program
+        message = self._begin(Message(said.queue_id, line.time, uid=uid, sender=self._once(said.sender)))
+        return self._told(Began(message, line.time, line.pid))
+
+    def _message_id(self, line: Line, said: messages.MessageId) -> Iterable[Outcome]:
+        message = self._unqueued.get(said.queue_id) or self._queued.get(said.queue_id)
+        if message is None or (message.message_id and not said.resent and not message.parent):
+            if self._ended.pop(said.queue_id, 0.0) >= line.time - WAIT:
+                return _NOTHING
+            message = self._begin(Message(said.queue_id, line.time))
+        if not said.resent:
+            message.message_id = said.message_id
+        return _NOTHING
+
+    def _queued_up(self, line: Line, said: messages.Queued) -> Iterable[Outcome]:
+        message = self._unqueued.pop(said.queue_id, None)
+        if message is None:
+            known = self._queued.get(said.queue_id)
+            if known is not None and known.recipients:
+                return _NOTHING  # tried once more
+            message = known or Message(said.queue_id, line.time)
+        message.sender = message.user if said.sender == message.user else self._once(said.sender)
+        message.size, message.recipients, message.held = said.size, said.recipients, False
+        self._queued[said.queue_id] = message
+        if message.parent or not (message.client or message.uid >= 0):
+            return _NOTHING  # it was accepted before, or made here
+        return self._told(Accepted(message, line.time))
+
+    def _delivery(self, line: Line, said: messages.Delivery) -> Iterable[Outcome]:
+        status = _STATUSES.get(said.status)
+        if status is None:
+            return _NOTHING  # the probe of an address
+        message = self.message(said.queue_id) or self._begin(Message(said.queue_id, line.time))
+        if status == "sent":
+            delivered = Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, None)
+            if (found := _QUEUED_AS(said.text)) and self._is_filter(_address(said.relay)):
+                return self._passed_on(found[1], message, delivered)
+            return self._told(delivered)
+        bounce = classify(said.dsn, said.text)
+        return self._told(Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, bounce))
+
+    def _removed(self, line: Line, said: messages.Removed) -> Iterable[Outcome]:
+        return self._end(said.queue_id, line.time, "removed")
+
+    def _expired(self, line: Line, said: messages.Expired) -> Iterable[Outcome]:
+        return self._end(said.queue_id, line.time, "expired")
+
+    def _action(self, line: Line, said: messages.Action) -> Iterable[Outcome]:
+        verb = said.action.removeprefix("milter-").removeprefix("proxy-")
+        outcomes: list[Outcome] = []
+        if verb == "reject":
+            user, client = self._sessions.get(line.pid, ("", ""))
+            user = said.sasl_username or (user if client == said.client_address else "")
+            outcomes.append(
+                Refused(
+                    line.time,
+                    user,
+                    said.client_address,
+                    said.stage,
+                    said.code,
+                    said.dsn,
+                    said.recipient,
+                    said.queue_id,
+                    said.decision,
+                )
+            )
+            if said.stage in ("END-OF-MESSAGE", "header", "body"):
+                outcomes += self._end(said.queue_id, line.time, "refused")
+        elif verb in ("hold", "discard") and not said.queue_id:
+            self._ahead[line.pid] = verb
+        elif verb == "discard":
+            outcomes += self._end(said.queue_id, line.time, "discarded")
+        elif verb in ("hold", "quarantine"):
+            outcomes += self._hold(said.queue_id, line.time, True)
+        elif said.action == "proxy-accept" and (found := _QUEUED_AS(said.text)):
+            user, client = self._sessions.get(line.pid, ("", ""))
+            if user and client == said.client_address:
+                outcomes += self._passed_on(found[1], Message("", line.time, user, client=client), None)
+        return outcomes
+
+    def _notified(self, line: Line, said: messages.Notified) -> Iterable[Outcome]:
+        message = self.message(said.notification_id)
+        if message is not None and not message.client:
+            message.parent = said.queue_id
+        return _NOTHING
+
+    def _changed(self, line: Line, said: messages.QueueChanged) -> Iterable[Outcome]:
+        if said.change == "removed":
+            return self._end(said.queue_id, line.time, "deleted")
+        if said.change in ("placed on hold", "released from hold"):
+            return self._hold(said.queue_id, line.time, said.change == "placed on hold")
+        return _NOTHING  # one that is requeued goes on under another id: pickup tells which
+
+    def _passed_on(self, queue_id: str, sender: Message, delivered: Delivered | None) -> Iterable[Outcome]:
+        """A message was put into a content filter, and came back under another queue id; what becomes of it is told
+        of that one. `delivered` is what is to be told if it does not come back to us."""
+        waiting = self._waiting.pop(queue_id, None)
+        if waiting is not None:
+            self._tie(waiting.message, sender)
+            return [one for one in waiting.outcomes if not isinstance(one, Began | Accepted)]
+        if self._tied.get(queue_id) == sender.queue_id:
+            return _NOTHING  # another recipient of it
+        if self.message(queue_id) is not None:
+            return (delivered,) if delivered else _NOTHING  # it has a sender of its own
+        expected = self._expected.get(queue_id)
+        if expected is None:
+            until = (delivered.time if delivered else sender.since) + WAIT
+            expected = self._expected[queue_id] = _Waiting(sender, until, [])
+        if delivered:
+            expected.outcomes.append(delivered)
+        return _NOTHING
+
+    def _tie(self, message: Message, sender: Message) -> None:
+        message.user, message.uid, message.client = sender.user, sender.uid, sender.client
+        message.since, message.parent = sender.since, sender.queue_id or message.queue_id
+        self._bounded(self._tied, MAX_RECENT)[message.queue_id] = sender.queue_id
+
+    def _hold(self, queue_id: str, time: float, held: bool) -> Iterable[Outcome]:
+        message = self._unqueued.pop(queue_id, None) or self._queued.get(queue_id)
+        if message is None:
+            return _NOTHING
+        message.held = held
+        self._queued[queue_id] = message
+        return self._told(Held(message, time, held))
+
+    def _begin(self, message: Message) -> Message:
+        """A new message; if one of that id is still there, its end was not told."""
+        self.forgotten += self._pop(message.queue_id) is not None
+        if self._waiting:
+            self._waiting.pop(message.queue_id, None)
+        self._unqueued[message.queue_id] = message
+        self._new += 1
+        if self._new >= BATCH:
+            self._forget(message.since)
+        return message
+
+    def _end(self, queue_id: str, time: float, how: str) -> Iterable[Outcome]:
+        message = self._pop(queue_id)
+        if message is None:
+            return _NOTHING
+        if how in ("refused", "discarded"):
+            self._bounded(self._ended, MAX_RECENT)[queue_id] = time
+        return self._told(Ended(message, time, how))
+
+    def _told(self, outcome: Began | Accepted | Delivered | Ended | Held) -> Iterable[Outcome]:
+        """The outcome, unless it waits to be tied to its sender."""
+        if self._waiting and (waiting := self._waiting.get(outcome.message.queue_id)) is not None:
+            waiting.outcomes.append(outcome)
+            return _NOTHING
+        return (outcome,)
+
+    def _pop(self, queue_id: str) -> Message | None:
+        return self._queued.pop(queue_id, None) or self._unqueued.pop(queue_id, None)
+
+    def _forget(self, now: float) -> None:
+        """Let the oldest go."""
+        self._new = 0
+        for kept, age in ((self._queued, MAX_AGE), (self._unqueued, MAX_UNQUEUED)):
+            excess = len(self) - MAX_MESSAGES
+            gone: list[str] = []
+            for queue_id, message in islice(kept.items(), 2 * BATCH):
+                if len(gone) >= excess and message.since >= now - age:
+                    break
+                self.evicted += message.since >= now - age
+                self.forgotten += message.since < now - age
+                gone.append(queue_id)
+            for queue_id in gone:
+                del kept[queue_id]
+
+    def _is_filter(self, address: str) -> bool:
+        return address.startswith(("127.", "/")) or address == "::1" or address in self._filters
+
+    def _once(self, name: str) -> str:
+        if len(self._same) >= MAX_SESSIONS:
+            self._same.clear()
+        return self._same.setdefault(name, name)
+
+    @staticmethod
+    def _bounded(kept: dict[Any, Any], limit: int) -> dict[Any, Any]:
+        """The dict, with room for one more."""
+        if len(kept) >= limit:
+            del kept[next(iter(kept))]
+        return kept
+
+
+def _address(relay: str) -> str:
+    """Of `name[address]:port`.
+
+    >>> _address("127.0.0.1[127.0.0.1]:10024"), _address("none")
+    ('127.0.0.1', '')
+    """
+    return relay.partition("[")[2].partition("]")[0]
