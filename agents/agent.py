@@ -27,7 +27,7 @@ from agents.spool import Spool
 from agents.verdict import DUNNO, Verdict, by_rule, judge
 from weir import __version__, echo, limits, subjects, topics
 from weir.decisions import Decision
-from weir.events import Heartbeat, is_accepted
+from weir.events import Heartbeat, Request, is_accepted
 from weir.limits import Hit
 from weir.rules.counters import Counters
 from weir.rules.needs import Limit, Outcome
@@ -100,7 +100,7 @@ class Agent:
         """Take up what was known before a restart: decisions, operators' words, messages under way."""
         self.knowledge.recall(self._snapshot.load(), self._snapshot.positions, now)
         for event in self._spool.recent(now - 3600):
-            if not isinstance(event, Heartbeat):
+            if isinstance(event, Request):
                 self.counts.replay(event)
 
     def configure(self, default_realm: str, rules: Rules) -> None:

@@ -20,6 +20,7 @@ MAX_RULE = 60
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Time = Annotated[float, msgspec.Meta(ge=0, lt=2**32)]
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 Offset = Annotated[float, msgspec.Meta(ge=-(2**32), le=2**32)]
 
 
@@ -69,6 +70,111 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     attempted_recipients: Number = 0
 
 
+class Submitted(msgspec.Struct, tag_field="kind", tag="submitted", omit_defaults=True, gc=False, kw_only=True):
+    """A message is in a host's queue: who sent it, as the mail log says. Told once for each message, whatever content
+    filters do with it; what the host makes itself (notifications, forwards, vacation replies) is nobody's.
+    """
+
+    seq: Number
+    time: Time
+    """When it came into the queue; Unix time by the agent's own clock, seconds, as all times here."""
+    clock_offset: Offset = 0.0
+    submitted: Time = 0.0
+    """When its submission began; so in all that follows of it."""
+    queue_id: Text
+    parent: Text = ""
+    """Queue id of the message that it came out of."""
+    message_id: Text = ""
+    sasl_username: Text = ""
+    """Canonical: lower case, with realm. So everywhere below."""
+    client_address: Text = ""
+    uid: Annotated[int, msgspec.Meta(ge=-1, le=2**32)] = -1
+    """The local user that gave it to sendmail(1), such as a web server's; -1: none."""
+    login: Text = ""
+    """Name of that user on the host."""
+    sender: Text = ""
+    size: Number = 0
+    recipients: Number = 0
+    unasked: bool = False
+    """It has a login, and yet no policy request of it was seen: this host is not protected."""
+
+
+class Delivery(msgspec.Struct, tag_field="kind", tag="delivery", omit_defaults=True, gc=False, kw_only=True):
+    """What became of a message for one recipient; a deferred one is tried again."""
+
+    seq: Number
+    time: Time
+    clock_offset: Offset = 0.0
+    submitted: Time = 0.0
+    queue_id: Text
+    message_id: Text = ""
+    sasl_username: Text = ""
+    client_address: Text = ""
+    uid: Annotated[int, msgspec.Meta(ge=-1, le=2**32)] = -1
+    sender: Text = ""
+    recipient: Text = ""
+    status: Text
+    """`sent`, `bounced` or `deferred`."""
+    relay: Text = ""
+    dsn: Text = ""
+    bounce: Text = ""
+    """Why it was not sent, a kind of `weir.maillog.bounces`."""
+    list: Text = ""
+    """The block list that the remote server named."""
+    text: Text = ""
+    """What the remote server said."""
+
+
+class Removed(msgspec.Struct, tag_field="kind", tag="removed", omit_defaults=True, gc=False, kw_only=True):
+    """A message left the queue, or is held in it."""
+
+    seq: Number
+    time: Time
+    clock_offset: Offset = 0.0
+    submitted: Time = 0.0
+    queue_id: Text
+    message_id: Text = ""
+    sasl_username: Text = ""
+    client_address: Text = ""
+    uid: Annotated[int, msgspec.Meta(ge=-1, le=2**32)] = -1
+    how: Text
+    """`removed` (all recipients are done with), `refused`, `discarded`, `deleted`, `expired`; `held`, `released`."""
+
+
+class Rejected(msgspec.Struct, tag_field="kind", tag="rejected", omit_defaults=True, gc=False, kw_only=True):
+    """A client was refused by Postfix."""
+
+    seq: Number
+    time: Time
+    clock_offset: Offset = 0.0
+    queue_id: Text = ""
+    sasl_username: Text = ""
+    """Who had sent in the same session; empty: not known."""
+    client_address: Text = ""
+    recipient: Text = ""
+    stage: Text = ""
+    code: Annotated[int, msgspec.Meta(ge=0, le=999)] = 0
+    dsn: Text = ""
+    decision: Text = ""
+    """Id of our decision, if the refusal is ours: such a one is never evidence."""
+
+
+class Login(msgspec.Struct, tag_field="kind", tag="login", omit_defaults=True, gc=False, kw_only=True):
+    """A login, or a try that failed."""
+
+    seq: Number
+    time: Time
+    clock_offset: Offset = 0.0
+    sasl_username: Text = ""
+    """Empty: the log does not tell."""
+    client_address: Text = ""
+    service: Text = ""
+    method: Text = ""
+    tries: Annotated[int, msgspec.Meta(ge=0, le=2**20)] = 1
+    failed: Text = ""
+    """Why it failed: `credentials`, `unknown user` …; empty: it did not."""
+
+
 class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults=True, gc=False, kw_only=True):
     """An agent's own state, every five seconds; also on weir.status, where the newest of each host stays."""
 
@@ -94,7 +200,7 @@ class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults
     """Partitions of weir.tallies that had nothing from this host for five seconds: each gets a heartbeat tally."""
 
 
-Event = Request | Heartbeat
+Event = Request | Submitted | Delivery | Removed | Rejected | Login | Heartbeat
 
 encoder = msgspec.json.Encoder()
 decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

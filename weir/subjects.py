@@ -2,6 +2,7 @@
 
     sasl_username:alice@example.org     an account: lower case, default realm added
     client_address:192.0.2.10           an address: IPv4-mapped IPv6 as IPv4, other IPv6 as its /64
+    uid:33                              a local user, such as a web server's, who sends by sendmail(1)
     limit:DIGEST:sasl_username=alice@example.org    what a limit of a rule counts (`weir.limits`): its name and its key
     heartbeat:7                         nothing is counted: it only carries an agent's position in a partition
 
@@ -25,6 +26,7 @@ MAX_LENGTH = 300
 
 _SASL_USERNAME = "sasl_username:"
 _CLIENT_ADDRESS = "client_address:"
+_UID = "uid:"
 _LIMIT = "limit:"
 _HEARTBEAT = "heartbeat:"
 
@@ -43,6 +45,11 @@ def client_address(address: str) -> str:
     """The subject of a client's address, or "" for what is no address (Postfix says `unknown` for some)."""
     network = _network(address)
     return _CLIENT_ADDRESS + network if network else ""
+
+
+def uid(number: int) -> str:
+    """The subject of a local user, by the number that he has on every host."""
+    return f"{_UID}{number}"
 
 
 @lru_cache(maxsize=8192)
@@ -91,6 +98,10 @@ def parse(text: str, default_realm: str = "") -> str:
         if not name:
             raise ValueError("expected an account after 'sasl_username:'")
         return sasl_username(name, default_realm)
+    if text.startswith(_UID):
+        if not re.fullmatch("uid:[0-9]{1,10}", text):
+            raise ValueError("expected a number after 'uid:'")
+        return uid(int(text.removeprefix(_UID)))
     if text.startswith(_LIMIT):
         if not re.fullmatch(f"{_LIMIT}[0-9a-f]{{16}}:[^=]+=.*", text) or len(text) > MAX_LENGTH:
             raise ValueError("expected a name of 16 hexadecimal digits, a colon and ITEM=VALUE after 'limit:'")
@@ -103,7 +114,7 @@ def parse(text: str, default_realm: str = "") -> str:
 
 
 def kind(subject: str) -> str:
-    """The word before the colon: `sasl_username`, `client_address`, `limit` or `heartbeat`."""
+    """The word before the colon: `sasl_username`, `client_address`, `uid`, `limit` or `heartbeat`."""
     return subject.partition(":")[0]
 
 
@@ -118,6 +129,10 @@ def is_account(subject: str) -> bool:
 
 def is_client(subject: str) -> bool:
     return subject.startswith(_CLIENT_ADDRESS)
+
+
+def is_uid(subject: str) -> bool:
+    return subject.startswith(_UID)
 
 
 def is_limit(subject: str) -> bool:
