@@ -84,8 +84,8 @@ class Connection:
                 return
             yield message
 
-    def follow(self, *starts: Start) -> Iterator[Message | None]:
-        """Records from there on, without end; None once, where what was there is read.
+    def follow(self, *starts: Start, seconds: float = float("inf")) -> Iterator[Message | None]:
+        """Records from there on; None once, where what was there is read, and from then on for so many seconds.
 
         Raises CommandError; after the None it waits for a broker that is away, however long.
         """
@@ -93,7 +93,7 @@ class Connection:
         try:
             assignment = list(self._assignment(consumer, starts))
             consumer.assign(assignment)
-            yield from self._records(consumer, len(assignment))
+            yield from self._records(consumer, len(assignment), seconds)
         except KafkaException as error:
             raise self._failure(error.args[0], consumer) from None
         finally:
@@ -170,10 +170,11 @@ class Connection:
                 if start.partition in (None, number):
                     yield TopicPartition(start.topic, number, start.offset)
 
-    def _records(self, consumer: Consumer, unread: int) -> Iterator[Message | None]:
+    def _records(self, consumer: Consumer, unread: int, seconds: float) -> Iterator[Message | None]:
         """`unread` partitions are not read to their end."""
         patience = time.monotonic() + PATIENCE
-        while True:
+        end = float("inf")
+        while time.monotonic() < end:
             first = consumer.poll(_STEP)
             if first is None:
                 if unread and time.monotonic() > patience:
@@ -190,6 +191,7 @@ class Connection:
                     unread -= 1
                     if not unread:
                         yield None
+                        end = time.monotonic() + seconds
 
 
 def _message(message: KafkaMessage) -> Message:
