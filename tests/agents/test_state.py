@@ -113,15 +113,21 @@ def test_a_stop_while_the_disk_is_slow_keeps_the_newest_counters(
     tmp_path: Path, logs: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
-    real = os.fsync
+    fsync, replace = os.fsync, Path.replace
+    replaced: list[Path] = []
 
     def slow(descriptor: int) -> None:
+        fsync(descriptor)
         if threading.current_thread() is not threading.main_thread():
             begun.set()
             go_on.wait(10)
-        real(descriptor)
+
+    def told(path: Path, target: Path) -> Path:
+        replaced.append(path)
+        return replace(path, target)
 
     monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(Path, "replace", told)
     counters = counted(1)
 
     async def client() -> None:
@@ -136,6 +142,7 @@ def test_a_stop_while_the_disk_is_slow_keeps_the_newest_counters(
         go_on.set()
 
     asyncio.run(client())  # ends when its threads have
+    assert len(replaced) == 1, "a write that was cancelled replaces nothing"
     assert logs == []
     assert restored(tmp_path) == set(counters.dump(NOW))
 
