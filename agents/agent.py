@@ -209,8 +209,7 @@ class Agent:
         self.clock_offset = self.freshness.clock_offset
         self.age = age = self.freshness.age(now)
         self.knowledge.decisions.expire(now - self.clock_offset, 1000)
-        if self.engine is not None:
-            self.counters.sweep(now)
+        self.counters.sweep(now)
         alone = (now - self._started if age < 0 else age) > ALONE_SECONDS
         if alone != self._alone:
             self._alone = alone

@@ -12,7 +12,7 @@ dead letters that belong together, all or none; whoever begins later with the sa
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -90,6 +90,8 @@ class Batch:
     """Key and value for weir.dead."""
     next: int
     """Next offset of weir.tallies after this."""
+    ended: list[bytes] = field(default_factory=list)
+    """Keys of weir.decisions whose decision is over and was the last: a tombstone each."""
 
 
 class Changelog:
@@ -122,6 +124,8 @@ class Changelog:
         pause("after-begin")
         for record_key, value in batch.records[:-1]:
             self._produce(topics.WINDOWS, self.partition, record_key, value)
+        for key in batch.ended:
+            self._produce(topics.DECISIONS, self.partition, key, None)
         for decision in batch.decisions:
             key = decisions.key(decision.cause, decision.subject)
             self._produce(topics.DECISIONS, self.partition, key, decisions.encoder.encode(decision))

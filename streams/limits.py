@@ -5,6 +5,7 @@
 
     exhausted    the window's sum has reached the maximum; until enough of its oldest buckets have left it
     published    when a limit becomes exhausted, and whenever what was said of its end no longer holds
+    removed      its decision, when the window is empty: so weir.decisions grows no longer than limits are counted
 
 Invariants
 - The sum that is judged at a time follows from the facts counted and that time alone, in whatever order they came.
@@ -24,6 +25,8 @@ from weir.tallies import Tally
 
 BUCKETS = 13
 """Of a window, the present one and those before it."""
+MOST = 250_000
+"""Windows of one partition, at most 170 MB: what a limit counts may be what a client sends. One more is not begun."""
 QUIET_SECONDS = 120
 """A window becomes bytes when nothing was counted for this long."""
 
@@ -86,6 +89,11 @@ class LimitWindow:
             until = self.start_of(bucket + BUCKETS)
         return until
 
+    def sum_at(self, now: float) -> int:
+        """What the window holds at a time that may be later than the last count."""
+        first = self.bucket_of(now) - BUCKETS
+        return sum(each for bucket, each in zip(self.buckets, self.sums, strict=True) if bucket > first)
+
     def release(self, time: float) -> None:
         """Forget all buckets that begin before `time`, and what was decided by them."""
         self.after = time
@@ -135,6 +143,8 @@ class LimitWindows:
     def __init__(self, number: int, operators: Operators, default_realm: str) -> None:
         self.changed: set[str] = set()
         """Subjects whose record is to be written."""
+        self.over: set[str] = set()
+        """Subjects whose decision is to be removed."""
         self._number = number
         self._operators = operators
         self._default_realm = default_realm
@@ -154,8 +164,12 @@ class LimitWindows:
             and subjects.partition(tally.subject) == self._number
         )
 
+    def has_room(self, subject: str) -> bool:
+        """Whether the subject has a window, or there is room for one more."""
+        return len(self) < MOST or subject in self._windows or subject in self._raw
+
     def count(self, tally: Tally, host: str, now: float) -> Decision | None:
-        """Count a tally that is accepted. Raises ValueError for a changelog's record that makes no sense."""
+        """Count a tally that is accepted and has room. Raises ValueError for a changelog's record without sense."""
         subject = tally.subject
         window = self._windows.get(subject) or self._open(tally)
         owner = subjects.owner(subject, self._default_realm)
@@ -169,6 +183,7 @@ class LimitWindows:
         until = window.exhausted_until()
         if until <= max(now, window.until) or self._operators.allow(owner, now):
             return None
+        self.over.discard(subject)
         return _decision(subject, window, until, tally.time, now)
 
     def restore(self, subject: str, value: bytes | None) -> None:
@@ -211,6 +226,8 @@ class LimitWindows:
             self._windows.pop(subject, None)
             self._raw.pop(subject, None)
             self.changed.add(subject)
+            if until:
+                self.over.add(subject)
         elif window is not None and subject not in self.changed and _is_quiet(window, now):
             self._raw[subject] = window.encode()
             del self._windows[subject]

@@ -14,6 +14,7 @@ _ABOUT = {
     "tallies": "Tallies counted",
     "repeats": "Tallies of events that had been counted before",
     "untimely": "Tallies too far in the future or the past for a window",
+    "limits_left_out": "Tallies of limits for whose window there was no room",
     "dead": "Envelopes sent to weir.dead",
     "alternating": "Envelopes of an epoch that had been followed by another of its host: two machines with one name",
     "foreign_keys": "Records of weir.windows under keys that are none of ours",

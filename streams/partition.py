@@ -18,7 +18,7 @@ from streams.changelog import Batch, Host, NextOffset
 from streams.decide import Judge
 from streams.limits import LimitWindows
 from streams.windows import Window
-from weir import dead_letters, envelopes, subjects, tallies, topics
+from weir import dead_letters, decisions, envelopes, limits, subjects, tallies, topics
 from weir.decisions import Decision
 from weir.envelopes import Head
 from weir.tallies import Tally
@@ -49,6 +49,8 @@ class Totals:
     """Tallies of events that were counted before."""
     untimely: int = 0
     """Tallies too far in the future or the past for a window."""
+    limits_left_out: int = 0
+    """Tallies of limits for whose window there was no room."""
     dead: int = 0
     alternating: int = 0
     """Envelopes of an epoch that had been followed by another of the same host: two machines with one name."""
@@ -165,10 +167,12 @@ class Partition:
             host = self._hosts.get(identity)
             written.append((changelog.host_key(*identity), changelog.encode(host) if host else None))
         written.append((changelog.NEXT_OFFSET, changelog.encode(NextOffset(changelog.VERSION, self.next))))
-        batch = Batch(written, list(self._decisions.values()), self._dead, self.next)
+        ended = [decisions.key(limits.CAUSE, subject) for subject in self.limits.over]
+        batch = Batch(written, list(self._decisions.values()), self._dead, self.next, ended)
         self._changed = set()
         self._changed_hosts = set()
         self.limits.changed = set()
+        self.limits.over = set()
         self._decisions = {}
         self._dead = []
         return batch
@@ -226,6 +230,9 @@ class Partition:
             return False
         if not now - PAST_SECONDS <= tally.time <= now + FUTURE_SECONDS:
             self._totals.untimely += 1
+            return True
+        if not self.limits.has_room(tally.subject):
+            self._totals.limits_left_out += 1
             return True
         try:
             decision = self.limits.count(tally, host, now)

@@ -230,7 +230,7 @@ def is_accepted(action: str) -> bool:
     """
     if action == "DUNNO":
         return True
-    word = action.partition(" ")[0].upper()
+    word = (action.split(maxsplit=1) or [""])[0].upper()  # a tab too ends it: our reply has a space there
     if len(word) == 3 and word.isdigit():
         return word[0] not in "45"
     return word not in ("REJECT", "DISCARD") and not word.startswith("DEFER")
