@@ -13,7 +13,6 @@ from streams.partition import BrokenChangelogError, Partition, Totals
 from tests.streams import made
 from tests.streams.made import NOW, PARTITION
 from weir import operators, subjects
-from weir.decisions import Decision
 from weir.operators import Operators, Word
 from weir.tallies import Tally
 
@@ -38,43 +37,9 @@ def tally(seq: int, time: float, increment: int = 1, subject: str = ALICE, **oth
     return Tally(seq, subject, time, increment=increment, **found)  # type: ignore[arg-type]
 
 
-class Topic:
-    """Weir.tallies and weir.windows as Kafka would hold them, and a worker that may die at any moment."""
-
-    def __init__(self, said: Operators | None = None) -> None:
-        self.judge = made.judge(operators=said)
-        self.totals = Totals()
-        self.envelopes: list[bytes] = []
-        self.records: dict[bytes, bytes] = {}
-        self.published: list[Decision] = []
-        self.start(NOW)
-
-    def start(self, now: float) -> None:
-        self.partition = Partition(PARTITION, self.judge, self.totals)
-        self.partition.restore(self.records.items(), now)
-
-    def send(self, *lines: Tally, host: str = "mx1") -> None:
-        self.envelopes.append(made.envelope(lines, host))
-
-    def count(self, now: float, most: int = 1000) -> None:
-        for offset in range(self.partition.next, min(self.partition.next + most, len(self.envelopes))):
-            self.partition.count(offset, self.envelopes[offset], now)
-
-    def write(self) -> None:
-        batch = self.partition.snapshot()
-        for key, value in batch.records:
-            if value is None:
-                self.records.pop(key, None)
-            else:
-                self.records[key] = value
-        self.published += batch.decisions
-
+class Topic(made.Topic):
     def window(self, subject: str = ALICE) -> LimitWindow:
         return limits.decode(self.records[changelog.limit_key(subject)])
-
-    def step(self, now: float) -> None:
-        self.count(now)
-        self.write()
 
     def says(self, now: float, subject: str = ALICE) -> bool:
         """Whether an agent would take the limit as exhausted."""
