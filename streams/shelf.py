@@ -91,6 +91,6 @@ class Shelf(Generic[W]):
             self._windows.pop(subject, None)
             self._raw.pop(subject, None)
             self.changed.add(subject)
-        elif window is not None and subject not in self.changed and window.newest_end < now - QUIET_SECONDS:
+        elif window is not None and window.newest_end < now - QUIET_SECONDS:
             self._raw[subject] = window.encode()
             del self._windows[subject]

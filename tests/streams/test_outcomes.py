@@ -118,8 +118,14 @@ def test_sums_equal_the_oracle(hosts: list[list[Fact]], chance: Any, steps: list
     assert topic.totals.dead == 0
 
 
+places = st.integers(0, 3 * outcomes.RING) | st.sampled_from(
+    [1, 2, outcomes.RING, outcomes.RING + 1, outcomes.RING + 2]
+)
+"""Buckets anywhere, and at the edges of the ring."""
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 3 * outcomes.RING), st.sampled_from(RESULTS[:3])), min_size=1, max_size=60),
+    st.lists(st.tuples(places, st.sampled_from(RESULTS[:3])), min_size=1, max_size=60),
     st.permutations(range(60)),
     st.integers(0, 60),
 )
@@ -136,17 +142,18 @@ def test_25_hours_are_kept_in_whatever_order(seen: list[tuple[int, str]], order:
     assert window.counts == naive_counts(kept, "")
 
 
-@pytest.mark.parametrize(("time", "counts"), [(NOW + 60, 1), (NOW + 61, 0), (NOW - DAY, 1), (NOW - DAY - 1, 0)])
-def test_what_is_not_of_now_is_counted_in_a_metric(time: float, counts: int) -> None:
+@pytest.mark.parametrize(("age", "counts"), [(-60, 1), (-61, 0), (DAY, 1), (DAY + 1, 0)])
+@pytest.mark.parametrize("now", [NOW, NOW + 250])
+def test_what_is_not_of_now_is_counted_in_a_metric(now: float, age: float, counts: int) -> None:
     """The newest bucket is as new as it may be, and takes nothing from the oldest."""
     topic = Topic()
-    topic.send(tally(1, NOW + 60, "login"), tally(2, time, "sent"), tally(2, time, "sent"))
-    topic.step(NOW)
+    topic.send(tally(1, now + 60, "login", 3), tally(2, now - age), tally(2, now - age))
+    topic.step(now)
     assert sum(told(topic).get("sent", {}).values()) == 2 * counts
     assert topic.totals.untimely == 2 - 2 * counts
-    assert topic.totals.results == Counter({"login": 1, "sent": 2 * counts})
-    topic.send(tally(2, NOW, "sent"))
-    topic.step(NOW)
+    assert topic.totals.results == Counter({"login": 3, "sent": 2 * counts})
+    topic.send(tally(2, now))
+    topic.step(now)
     assert topic.totals.repeats == 1
 
 
@@ -185,6 +192,20 @@ def test_a_release_holds_over_a_restart() -> None:
     assert topic.totals.untimely == 2
 
 
+def test_what_was_released_and_had_no_more_goes() -> None:
+    said = Operators()
+    topic = Topic(said)
+    topic.send(tally(1, NOW - 600))
+    topic.step(NOW)
+    release(said, ALICE, NOW)
+    topic.send(tally(2, NOW - 600))
+    topic.step(NOW)
+    assert told(topic) == {}
+    topic.partition.sweep(NOW, 10)
+    topic.write()
+    assert changelog.outcome_key(ALICE) not in topic.records
+
+
 def test_quiet_ones_become_bytes_and_idle_ones_go() -> None:
     topic = Topic()
     topic.send(tally(1, NOW), tally(2, NOW - 20 * 3600, subject=CLIENT))
@@ -201,7 +222,10 @@ def test_quiet_ones_become_bytes_and_idle_ones_go() -> None:
     topic.partition.sweep(NOW + DAY, 10)
     topic.write()
     assert len(topic.partition.outcomes) == 2
+    topic.partition.written = topic.partition.next
+    assert topic.partition.is_written
     topic.partition.sweep(NOW + 500 + DAY + 600, 10)
+    assert not topic.partition.is_written, "there are tombstones to write"
     topic.write()
     assert len(topic.partition.outcomes) == 0
     assert not any(key.startswith(b"r:") for key in topic.records)
