@@ -2,6 +2,7 @@
 
     s:SUBJECT       window of a subject (`streams.windows.Record`)
     l:SUBJECT       window of a limit (`streams.records.LimitRecord`)
+    r:SUBJECT       what the mail log told of a subject (`streams.records.OutcomeRecord`)
     h:HOST:EPOCH    how far that host's events are counted (`Host`)
     o               next offset of weir.tallies (`NextOffset`)
 
@@ -55,6 +56,10 @@ def window_key(subject: str) -> bytes:
 
 def limit_key(subject: str) -> bytes:
     return f"l:{subject}".encode()
+
+
+def outcome_key(subject: str) -> bytes:
+    return f"r:{subject}".encode()
 
 
 def host_key(host: str, epoch: str) -> bytes:

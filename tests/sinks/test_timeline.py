@@ -104,6 +104,16 @@ def test_of_a_client_and_of_a_network(filled: Embedded) -> None:
     assert only.facts["client_address"] == "2001:db8::7"
 
 
+def test_of_a_local_user_what_was_decided_and_said(filled: Embedded) -> None:
+    evidence = Evidence("messages", 61, 60, 60, NOON + 5, ["web1"])
+    decision = Decision(1, "id33", "uid:33", "burst", "521 no", evidence, NOON + 5, NOON + 3605)
+    insert(filled, "decisions", rows.DECISION, [rows.decision(decision)])
+    insert(filled, "words", rows.WORD, [rows.word(Word(1, "w33", "release", "uid:33", "eve", "mended"), NOON + 6)])
+    found = timeline.entries(filled, "uid:33", NOON)
+    assert kinds(found) == [("decision", ""), ("word", "")]
+    assert (found[0].facts["id"], found[0].facts["hosts"]) == ("id33", ["web1"])
+
+
 def test_nothing_is_known_of_a_stranger(filled: Embedded) -> None:
     assert timeline.entries(filled, "sasl_username:o'hara\\@example.org", NOON) == []
     assert timeline.sums(filled, "sasl_username:o'hara\\@example.org", NOON).events == 0

@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weir.limits
-from streams import changelog, limits
+from streams import changelog, limits, shelf
 from streams.limits import LimitWindow
 from streams.partition import BrokenChangelogError, Partition, Totals
 from tests.streams import made
 from tests.streams.made import NOW, PARTITION
 from weir import decisions, operators, subjects, topics
-from weir.decisions import Decision
 from weir.operators import Operators, Word
 from weir.tallies import Tally
 
@@ -39,45 +38,9 @@ def tally(seq: int, time: float, increment: int = 1, subject: str = ALICE, **oth
     return Tally(seq, subject, time, increment=increment, **found)  # type: ignore[arg-type]
 
 
-class Topic:
-    """Weir.tallies and weir.windows as Kafka would hold them, and a worker that may die at any moment."""
-
-    def __init__(self, said: Operators | None = None) -> None:
-        self.judge = made.judge(operators=said)
-        self.totals = Totals()
-        self.envelopes: list[bytes] = []
-        self.records: dict[bytes, bytes] = {}
-        self.published: list[Decision] = []
-        self.ended: list[bytes] = []
-        self.start(NOW)
-
-    def start(self, now: float) -> None:
-        self.partition = Partition(PARTITION, self.judge, self.totals)
-        self.partition.restore(self.records.items(), now)
-
-    def send(self, *lines: Tally, host: str = "mx1") -> None:
-        self.envelopes.append(made.envelope(lines, host))
-
-    def count(self, now: float, most: int = 1000) -> None:
-        for offset in range(self.partition.next, min(self.partition.next + most, len(self.envelopes))):
-            self.partition.count(offset, self.envelopes[offset], now)
-
-    def write(self) -> None:
-        batch = self.partition.snapshot()
-        for key, value in batch.records:
-            if value is None:
-                self.records.pop(key, None)
-            else:
-                self.records[key] = value
-        self.published += batch.decisions
-        self.ended += batch.ended
-
+class Topic(made.Topic):
     def window(self, subject: str = ALICE) -> LimitWindow:
         return limits.decode(self.records[changelog.limit_key(subject)])
-
-    def step(self, now: float) -> None:
-        self.count(now)
-        self.write()
 
     def says(self, now: float, subject: str = ALICE) -> bool:
         """Whether an agent would take the limit as exhausted."""
@@ -314,14 +277,14 @@ def test_a_decision_that_follows_one_not_yet_removed_stays() -> None:
 
 
 def test_there_are_never_more_windows_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MOST", 1)
+    monkeypatch.setattr(shelf, "MOST", 1)
     topic = Topic()
     topic.send(tally(1, NOW, 10), tally(2, NOW, 10, BOB))
     topic.step(NOW)
     topic.send(tally(3, NOW + BUCKET, 10))
     topic.step(NOW + BUCKET)
     assert [decision.subject for decision in topic.published] == [ALICE, ALICE], "what is there is counted on"
-    assert topic.totals.limits_left_out == 1
+    assert topic.totals.left_out == 1
     topic.partition.sweep(NOW + 500, 10)
     topic.send(tally(4, NOW + 500, 10, BOB))
     topic.step(NOW + 500)

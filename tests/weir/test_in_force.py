@@ -140,5 +140,13 @@ def test_a_clients_evidence_is_its_accounts() -> None:
     assert in_force.why(decision("client_address:192.0.2.7", evidence=evidence)).endswith(", by 2 accounts")
 
 
+def test_a_local_users_evidence_names_its_hosts() -> None:
+    evidence = msgspec.structs.replace(EVIDENCE, hosts=["web1", "web2"])
+    found = decision("uid:33", evidence=evidence)
+    assert in_force.why(found) == "61 messages in 60 s, threshold 60, on web1 web2"
+    assert picture(found, (word("release", "uid:33"), 1500.0)).state(found, 2000.0) == "released"
+    assert picture(found, (word("allow", "uid:33"), 1500.0)).state(found, 2000.0) == "allowed"
+
+
 def test_a_shadow_says_why() -> None:
     assert in_force.why(decision(shadow=True, why_shadow="brake")).endswith(", shadow: brake")

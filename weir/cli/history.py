@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from weir import subjects
 from weir.cli import durations, options, output
 from weir.cli.output import NOT_DONE, REFUSED, UNREACHABLE, CommandError, many
 from weir.cli.processes import installed
@@ -69,6 +70,8 @@ def forget(
     """
     settings = options.settings(context)
     canonical = options.subject(subject, settings)
+    if subjects.is_uid(canonical):  # its number alone stands in many an event that is not about it
+        raise typer.BadParameter("a local user is no person: forget takes an account or an address")
     if not yes and not typer.confirm(f"Remove all that the history holds about {canonical}?", err=True):
         raise typer.Exit(NOT_DONE)
     module = installed("sinks.forget", "sinks")

@@ -136,7 +136,7 @@ def _stand(
     settings = options.settings(context)
     canonical = options.subject(subject, settings)
     if subjects.is_limit(canonical):
-        raise typer.BadParameter(f"a limit can be released; {kind} takes an account or an address")
+        raise typer.BadParameter(f"a limit can be released; {kind} takes an account, an address or a local user")
     connection = Connection(settings)
     picture = in_force.Picture()
     picture.read(connection, Start(topics.OPERATORS))
