@@ -107,6 +107,28 @@ def test_a_search_past_its_deadline_finds_nothing_and_is_told(pattern: str, text
     assert late == [f"/{pattern}/"]
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?:(?:[a-z]{1,9}){1,9}){1,9}$",
+        "(a?){30}a{30}",
+        "(.*a){12}$",
+        ".{1,200}x.{1,200}y",
+        r"([a-z]\.?){1,10}([a-z]\.?){1,10}([a-z]\.?){1,10}$",
+        "a?a?a?a?a?a?a?a?a?a?a?a?a?a?a?a?aaaaaaaaaaaaaaaa$",
+        "x*x*x*x*x*[^x]$",
+        r"(\w*)*$",
+        "^(a|b|ab)*c?[^c]$",
+    ],
+)
+@pytest.mark.parametrize("text", ["a" * 30, "a" * 99, "ab" * 15, "x" * 400, "a.b-c@d." * 12, "a" * 999 + "!"])
+def test_no_search_lasts(pattern: str, text: str) -> None:
+    search = patterns.compile(pattern).search
+    start = time.monotonic()
+    search(text)
+    assert time.monotonic() - start < 20 * patterns.SECONDS
+
+
 def test_a_long_text_that_is_searched_in_time_is_searched_to_its_end() -> None:
     assert patterns.compile(r"^.*a.*b$").search("x" * 3000 + "ab")
 

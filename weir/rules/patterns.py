@@ -128,11 +128,11 @@ def _compile(text: str) -> tuple["regex.Pattern[str]", int, str]:
         raise PatternError(f"bad pattern: {error.msg}", start + offset) from None
     except (RecursionError, OverflowError, MemoryError):
         raise PatternError("bad pattern: too much in it", start) from None
-    return compiled, _longest(structure.degree(written)), structure.needed(written)
+    return compiled, _longest(structure.effort(written)), structure.needed(written)
 
 
-def _longest(degree: int | None) -> int:
-    return 0 if degree is None else int(STEPS ** (1 / max(degree, 1)))
+def _longest(effort: structure.Effort | None) -> int:
+    return 0 if effort is None else int((STEPS / effort.ways) ** (1 / max(effort.degree, 1)))
 
 
 def _translate(text: str) -> Iterator[tuple[int, str]]:
