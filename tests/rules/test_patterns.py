@@ -96,7 +96,13 @@ def test_a_bad_pattern_is_refused_at_its_place(pattern: str, offset: int) -> Non
 
 @pytest.mark.parametrize(
     ("pattern", "text"),
-    [("a.*b.*c.*d", "abc" * 5000), (r"^(\w|\w\w)+$", "a" * 60 + "!"), (r"^(a|b|ab)+(c|d)\2$", "ab" * 40)],
+    [
+        ("a.*b.*c.*d", "abc" * 5000),
+        (r"^(\w|\w\w)+$", "a" * 60 + "!"),
+        (r"^(a|b|ab)+(c|d)\2$", "ab" * 40),
+        ("(?R)", ""),
+        ("(?R)", "a"),
+    ],
 )
 def test_a_search_past_its_deadline_finds_nothing_and_is_told(pattern: str, text: str) -> None:
     late: list[str] = []

@@ -83,11 +83,9 @@ def compile(text: str, late: Callable[[str], None] | None = None) -> Pattern:  #
     plain = compiled.search
 
     def search(value: str) -> object:
-        if len(value) <= longest:
-            return plain(value)
         try:
-            return compiled.search(value, timeout=SECONDS)
-        except TimeoutError:
+            return plain(value) if len(value) <= longest else compiled.search(value, timeout=SECONDS)
+        except (TimeoutError, MemoryError):  # a pattern that calls itself has no end, not even on nothing
             if late is not None:
                 late(text)
             return None
