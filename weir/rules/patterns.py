@@ -85,7 +85,7 @@ def compile(text: str, late: Callable[[str], None] | None = None) -> Pattern:  #
     def search(value: str) -> object:
         try:
             return plain(value) if len(value) <= longest else compiled.search(value, timeout=SECONDS)
-        except (TimeoutError, MemoryError):  # a pattern that calls itself has no end, not even on nothing
+        except (TimeoutError, MemoryError):  # a pattern that calls itself takes memory too
             if late is not None:
                 late(text)
             return None
@@ -107,7 +107,8 @@ def strip(text: str) -> tuple[str, int]:
 
 @lru_cache(10_000)
 def _compile(text: str) -> tuple["regex.Pattern[str]", int, str]:
-    """The compiled pattern, the length of text up to which a search needs no deadline, and the text it needs."""
+    """The compiled pattern, the length of text up to which a search needs no deadline (-1: it always does, there are
+    patterns without end on an empty text), and the text it needs."""
     written, start = strip(text)
     parts: list[str] = []
     places: list[int] = []
@@ -130,7 +131,7 @@ def _compile(text: str) -> tuple["regex.Pattern[str]", int, str]:
 
 
 def _longest(effort: structure.Effort | None) -> int:
-    return 0 if effort is None else int((STEPS / effort.ways) ** (1 / max(effort.degree, 1)))
+    return -1 if effort is None else int((STEPS / effort.ways) ** (1 / max(effort.degree, 1)))
 
 
 def _translate(text: str) -> Iterator[tuple[int, str]]:
