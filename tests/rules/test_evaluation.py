@@ -247,6 +247,24 @@ def test_what_is_absent_or_nothing_is_not_counted(folder: Path, function: str, a
     assert len(host.counters) == 0
 
 
+@pytest.mark.parametrize(
+    ("function", "first", "second", "is_same"),
+    [
+        ("rate", "Alice@Example.org", "alice@example.ORG", True),
+        ("rate5321", "Alice@Example.org", "Alice@EXAMPLE.ORG", True),
+        ("rate5321", "Alice@example.org", "alice@example.org", False),
+        ("rate5321", "A@b@C.d", "A@B@c.d", True),
+        ("rate5321", "Alice", "alice", True),
+        ("rate5321", "@X.y", "@x.y", True),
+        ("rate5321", "Alice@no domain", "alice@no domain", True),
+    ],
+)
+def test_which_spellings_share_a_counter(folder: Path, function: str, first: str, second: str, is_same: bool) -> None:
+    host = Host(folder, f"id=A; action={function}(sender/1/60/REJECT)")
+    assert host.ask(sender=first) == "DUNNO"
+    assert host.ask(sender=second) == ("REJECT" if is_same else "DUNNO")
+
+
 def test_limits_whose_numbers_are_items(folder: Path) -> None:
     host = Host(folder, "id=A; action=rate(sender/$$MAX/$$TIME/REJECT)")
     assert [host.ask(MAX="1", TIME="60") for _ in range(2)] == ["DUNNO", "REJECT"]
