@@ -219,8 +219,8 @@ def ask_queue(machine: Machine, verb: str, *arguments: object) -> list[str]:
 def test_the_queues_helper_works_within_its_rights(machine: Machine) -> None:
     """With Debian's Postfix: what it may not do would be an error of Postfix's commands."""
     (snippet,) = re.findall(r"^authorized.*$", (CHECKOUT / "deploy/postfix/submit.cf").read_text(), re.MULTILINE)
-    machine.run("systemctl start weir-queue.service")
-    machine.run(f"postconf -e defer_transports=smtp mydestination= '{snippet}' && systemctl start postfix")
+    machine.run("systemctl start postfix && systemctl start weir-queue.service")
+    machine.run(f"postconf -e defer_transports=smtp mydestination= '{snippet}' && systemctl reload postfix")
     machine.run("postsuper -d ALL; sendmail -f form@example.org x@dest.example <<<hello")
     wait_until(lambda: "deferred" in queue(machine).values(), 20, "the message to be deferred", 0.2)
     (queue_id,) = queue(machine)

@@ -17,7 +17,7 @@ UNITS = CHECKOUT / "deploy/systemd"
 DEFAULTS = Settings()
 SERVICES = ("weir-agent.service", "weir-streams.service", "weir-sink.service")
 QUEUE = "weir-queue.service"
-QUEUE_EXPOSURE = 13
+QUEUE_EXPOSURE = 15
 """It runs as root, becomes the user postfix, and writes into Postfix's queues."""
 EXPOSURE = 11
 """What `systemd-analyze security` may say of each at most, in tenths: 100 is the most. What remains: they use the
