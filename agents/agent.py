@@ -9,7 +9,7 @@ event's time is when its reply was known, and events lie in the order of the rep
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +20,7 @@ from agents.follower import Record
 from agents.freshness import Freshness
 from agents.knowledge import Knowledge
 from agents.limits import FleetLimits
+from agents.maillog.asked import AskedMessages
 from agents.message_counts import MessageCounts
 from agents.policy_protocol import MAX_RULES_ACTION, PolicyRequest, parse, parse_attributes, reply
 from agents.snapshot import Snapshot
@@ -27,7 +28,7 @@ from agents.spool import Spool
 from agents.verdict import DUNNO, Verdict, by_rule, judge
 from weir import __version__, echo, limits, subjects, topics
 from weir.decisions import Decision
-from weir.events import Heartbeat, Request, is_accepted
+from weir.events import Delivery, Heartbeat, Login, Rejected, Removed, Request, Submitted, is_accepted
 from weir.limits import Hit
 from weir.rules.counters import Counters
 from weir.rules.needs import Limit, Outcome
@@ -68,6 +69,10 @@ class Agent:
         self.knowledge = Knowledge()
         self.limits = FleetLimits(Rules(), default_realm, self.knowledge.decisions, self.knowledge.operators)
         self.counts = MessageCounts()
+        self.asked: AskedMessages | None = None
+        """If the mail log is followed."""
+        self.unasked = 0
+        """Messages with a login that the mail log tells of, and that nobody asked about."""
         self.freshness = Freshness()
         self.requests: Counter[tuple[str, str]] = Counter()
         """By protocol state and outcome."""
@@ -102,6 +107,8 @@ class Agent:
         for event in self._spool.recent(now - 3600):
             if isinstance(event, Request):
                 self.counts.replay(event)
+                if self.asked is not None:
+                    self.asked.note(event)
 
     def configure(self, default_realm: str, rules: Rules) -> None:
         """Take other settings; the rules themselves are the engine's."""
@@ -154,6 +161,8 @@ class Agent:
             counts = self.counts.count(state, request.instance, request.recipient_count, request.size, accepted, now)
             requests.fill(request, account, verdict, hits, counts, now, clock_offset)
             self._spool.append(request)
+            if self.asked is not None:
+                self.asked.note(request)
             if hits and accepted:
                 for hit in hits:
                     self.freshness.appended(subjects.partition(subjects.limit(hit.digest, hit.key)), now)
@@ -162,6 +171,14 @@ class Agent:
                     if subject:
                         self.freshness.appended(subjects.partition(subject), now)
             self.requests[state if state in _STATES else "other", verdict.outcome] += 1
+
+    def read(self, events: Sequence[Submitted | Delivery | Removed | Rejected | Login], position: bytes) -> None:
+        """Keep what the mail log told, with the position behind its lines."""
+        clock_offset = self.freshness.clock_offset
+        for event in events:
+            event.clock_offset = clock_offset
+            self.unasked += isinstance(event, Submitted) and event.unasked
+        self._spool.append_with_position(events, position)
 
     def learn(self, records: list[Record], now: float) -> None:
         """Take in what the topics brought."""
@@ -198,6 +215,7 @@ class Agent:
                 rules=self.engine.ruleset.digest if self.engine is not None else "",
                 spool_bytes=self._spool.unacknowledged_bytes,
                 dropped=self._spool.dropped,
+                unasked=self.unasked,
                 quiet_partitions=quiet,
             )
         )

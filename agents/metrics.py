@@ -3,7 +3,7 @@
 Invariant: a request pays for no metric but one counter.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric, start_http_server
@@ -105,11 +105,12 @@ class AgentCollector(Collector):
         yield "kept_after_loss", "Records kept from the snapshot: their topic was made anew", agent.kept_after_loss
 
 
-def serve(address: str, collector: AgentCollector) -> None:
+def serve(address: str, collectors: Iterable[Collector]) -> None:
     """Serve the metrics at HOST:PORT from a thread. Mail is protected without them too: a failure is only logged."""
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     try:
         start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
+from prometheus_client.registry import Collector
 
 from agents import metrics, process
 from agents.agent import Agent, read_for_rules
@@ -38,6 +39,8 @@ from weir.settings import Rules, Settings
 
 if TYPE_CHECKING:
     from agents.engine import Engine
+    from agents.maillog.reader import MailLog
+    from agents.maillog.telling import Told
     from agents.resolver import Resolver
 
 READY_SECONDS = 5.0
@@ -77,6 +80,8 @@ class Service:
         self._agent.settle_soon = self._server.settle_soon
         self._shipper = Shipper(self._spool, settings.kafka, self._on_delivered)
         self._follower = Follower(settings.kafka, self._on_records, self._on_ready)
+        self._maillog = self._read_log(settings) if settings.log.files or settings.log.journal else None
+        self._told = threading.Semaphore()  # as with records, of the mail log
         self._taken = threading.Semaphore()  # one batch of records waits for the loop at a time
         self._read = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -100,6 +105,9 @@ class Service:
             stack.push_async_callback(asyncio.to_thread, self._shipper.stop, SHIP_SECONDS)
             self._follower.start()
             stack.push_async_callback(asyncio.to_thread, self._follower.stop)
+            if self._maillog is not None:
+                self._maillog.start()
+                stack.push_async_callback(asyncio.to_thread, self._maillog.stop)
             await stack.enter_async_context(listen(self._settings.agent, self._server))
             self._serve_metrics()
             await self._work()
@@ -164,7 +172,12 @@ class Service:
     def _serve_metrics(self) -> None:
         if self._settings.agent.metrics:
             collector = metrics.AgentCollector(self._agent, self._server, self._spool, self._shipper, self._follower)
-            metrics.serve(self._settings.agent.metrics, collector)
+            collectors: list[Collector] = [collector]
+            if self._maillog is not None:
+                from agents.maillog.metrics import MailLogCollector
+
+                collectors.append(MailLogCollector(self._maillog, self._agent))
+            metrics.serve(self._settings.agent.metrics, collectors)
 
     def _reload(self) -> None:
         try:
@@ -175,13 +188,15 @@ class Service:
             restart = self._needs_restart(settings)
             self._settings = settings
             self._agent.configure(settings.default_realm, settings.rules)
+            if self._maillog is not None:
+                self._maillog.reading.teller.default_realm = settings.default_realm
             log.info("settings reloaded", restart_needed=restart)
         self._reload_rules()
 
     def _needs_restart(self, settings: Settings) -> bool:
         """Whether something is taken at the start only, and differs."""
         old, new = self._settings, settings
-        differs = (old.agent, old.kafka) != (new.agent, new.kafka)
+        differs = (old.agent, old.kafka, old.log, old.queue) != (new.agent, new.kafka, new.log, new.queue)
         return differs or (self._resolver is not None and _of_resolver(old.rules) != _of_resolver(new.rules))
 
     def _reload_rules(self) -> None:
@@ -217,6 +232,29 @@ class Service:
         )
         self._engine_is_of = _of_engine(rules)
         return engine
+
+    def _read_log(self, settings: Settings) -> "MailLog":
+        from agents.maillog.asked import AskedMessages
+        from agents.maillog.reader import MailLog
+
+        self._agent.asked = asked = AskedMessages()
+        path = settings.agent.spool / "messages"
+        realm = settings.default_realm
+        return MailLog(settings.log, realm, path, asked, self._on_told, lambda: self._spool.log_position)
+
+    def _on_told(self, events: "list[Told]", position: bytes) -> bool:
+        """In the mail log's threads: some hundred lines at a time, when the spool has room; False: the agent ends."""
+        while self._spool.full:
+            if self._stopping.is_set():
+                return False
+            time.sleep(0.05)
+        self._told.acquire()
+        self._loop.call_soon_threadsafe(self._take_told, events, position)
+        return True
+
+    def _take_told(self, events: "list[Told]", position: bytes) -> None:
+        self._told.release()
+        self._agent.read(events, position)
 
     def _on_records(self, records: list[Record]) -> None:
         """In the follower's thread: one batch at a time, and no faster than the disk, so that memory stays small."""

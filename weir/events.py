@@ -212,6 +212,8 @@ class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults
     """Bytes in the spool that Kafka has not acknowledged."""
     dropped: int = 0
     """Events dropped since the agent's start (spool full, disk full)."""
+    unasked: int = 0
+    """Messages with a login, since the agent's start, that it was never asked about."""
     quiet_partitions: list[int] = []
     """Partitions of weir.tallies that had nothing from this host for five seconds: each gets a heartbeat tally."""
 

@@ -75,6 +75,19 @@ class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """After more time-outs a list is switched off, until 20 minutes are over."""
 
 
+class Log(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The mail log of this host, which the agent follows. Its first start leaves out what is in the log already."""
+
+    files: list[str] = msgspec.field(default_factory=list)
+    """Files that syslog, Postfix or Dovecot write, such as /var/log/mail.log; rotated ones are found by themselves."""
+    journal: bool = False
+    """Follow systemd's journal, if no file has what it has."""
+    filters: list[str] = msgspec.field(default_factory=list)
+    """Addresses of content filters on other hosts that give messages back to this one; those on this host are known."""
+    ignore_uids: list[int] = msgspec.field(default_factory=list)
+    """Local users whose mail by sendmail(1) is nobody's, such as the one that Sieve redirects are sent by."""
+
+
 class PostfixInstance(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A Postfix instance of this host, by its name in the mail log: `[queue.instances.postfix-out]`."""
 
@@ -223,6 +236,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     kafka: Kafka = msgspec.field(default_factory=Kafka)
     agent: Agent = msgspec.field(default_factory=Agent)
     rules: Rules = msgspec.field(default_factory=Rules)
+    log: Log = msgspec.field(default_factory=Log)
     queue: Queue = msgspec.field(default_factory=Queue)
     streams: Streams = msgspec.field(default_factory=Streams)
     history: History = msgspec.field(default_factory=History)

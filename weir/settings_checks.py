@@ -20,6 +20,7 @@ from weir.settings import (
     Grafana,
     History,
     Kafka,
+    Log,
     OwnRule,
     OwnThresholds,
     PostfixInstance,
@@ -128,6 +129,19 @@ def _networks(networks: list[str]) -> str:
     return ""
 
 
+def _addresses(addresses: list[str]) -> str:
+    try:
+        for address in addresses:
+            ipaddress.ip_address(address)
+    except ValueError as error:
+        return f"addresses such as 192.0.2.1 ({error})"
+    return ""
+
+
+def _user_ids(numbers: list[int]) -> str:
+    return "" if all(0 <= number < 2**32 for number in numbers) else "numbers of users, 0 or more"
+
+
 def _absolutes(paths: list[str]) -> str:
     return "" if all(path.startswith("/") for path in paths) else "absolute paths"
 
@@ -186,6 +200,7 @@ CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
         "dns_timeout_seconds": _from(0, 60),
         "dns_timeouts": _from(0),
     },
+    Log: {"files": _absolutes, "journal": _anything, "filters": _addresses, "ignore_uids": _user_ids},
     PostfixInstance: {"config_directory": _absolute},
     Queue: {
         "socket": _socket_path,

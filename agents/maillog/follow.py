@@ -10,13 +10,13 @@ Invariants
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from agents.maillog.log_file import Batch, LogFile, Loss, real
+from agents.maillog.losses import Losses
 from agents.maillog.position import Position
 from agents.maillog.rotation import Lost
 from agents.maillog.watch import Watch
@@ -32,10 +32,7 @@ class Follower:
 
     def __init__(self, paths: Sequence[Path], position: Position, on_batch: Callable[[Batch], None]) -> None:
         self.lines = 0
-        self.losses: Counter[Lost] = Counter()
-        """By reason, how often lines were lost or may have been."""
-        self.lost_bytes = 0
-        """As far as known."""
+        self.losses = Losses()
         self.failing: set[str] = set()
         """Logs that cannot be read, and are tried again."""
         self._places = dict(position.files)
@@ -93,10 +90,7 @@ class Follower:
             log.exception("lines of a log were not taken", path=batch.path)
             losses = [*losses, Loss(Lost.FAULT, batch.path, sum(map(len, batch.lines)))]
         self.lines += len(batch.lines)
-        for loss in losses:
-            self.losses[loss.reason] += 1
-            self.lost_bytes += loss.bytes
-            log.warning("log lines lost", path=batch.path, file=loss.file, reason=loss.reason.value, bytes=loss.bytes)
+        self.losses.add(batch.path, losses)
 
     def _tell_failure(self, path: str, error: Exception) -> None:
         if path not in self.failing:

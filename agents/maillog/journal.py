@@ -11,7 +11,6 @@ Invariants
 
 import subprocess
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import msgspec
 import structlog
 
 from agents.maillog.log_file import Loss
+from agents.maillog.losses import Losses
 from agents.maillog.rotation import Lost
 
 MAX_ENTRY = 256 * 1024
@@ -67,12 +67,12 @@ class Reader:
             self._skipped += len(self._rest)
             self._rest = b""
         if self._asked and lines:
-            if _cursor(lines[0]) == self._asked:
+            if cursor(lines[0]) == self._asked:
                 del lines[0]
             else:
                 losses.append(Loss(Lost.GONE, "journal", 0))
             self._asked = ""
-        self.cursor = next(filter(None, map(_cursor, reversed(lines))), self.cursor)
+        self.cursor = next(filter(None, map(cursor, reversed(lines))), self.cursor)
         return Entries(lines, self.cursor, losses)
 
 
@@ -86,8 +86,7 @@ class Journal:
         self, cursor: str, on_entries: Callable[[Entries], None], program: Sequence[str] = ("journalctl",)
     ) -> None:
         self.lines = 0
-        self.losses: Counter[Lost] = Counter()
-        """By reason, how often entries were lost or may have been."""
+        self.losses = Losses()
         self.restarts = 0
         """Times that the program ended by itself."""
         self._cursor = cursor
@@ -138,13 +137,16 @@ class Journal:
 
     def _print(self, options: list[str], reader: Reader, take: Callable[[Entries], None] | None = None) -> str:
         """Run the program to its end; returns what it complained of."""
-        command = [*self._program, *_PRINT, *options, *_ENTRIES]
         try:
             with self._lock:
                 if self._stopping.is_set():
                     return ""
                 self._process = subprocess.Popen(
-                    command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                    command(self._program, options),
+                    bufsize=0,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
                 )
         except OSError as error:
             return str(error)
@@ -166,16 +168,19 @@ class Journal:
             log.exception("entries of the journal were not taken")
             losses = [*losses, Loss(Lost.FAULT, "journal", sum(map(len, entries.lines)))]
         self.lines += len(entries.lines)
-        for loss in losses:
-            self.losses[loss.reason] += 1
-            log.warning("entries of the journal lost", reason=loss.reason.value, bytes=loss.bytes)
+        self.losses.add("journal", losses)
+
+
+def command(program: Sequence[str], options: Sequence[str]) -> list[str]:
+    """To print entries of mail programs; `options` say which."""
+    return [*program, *_PRINT, *options, *_ENTRIES]
 
 
 class _Entry(msgspec.Struct):
     cursor: str = msgspec.field(default="", name="__CURSOR")
 
 
-def _cursor(line: bytes) -> str:
+def cursor(line: bytes) -> str:
     """Empty: it has none, or is no entry."""
     try:
         return _decode(line).cursor

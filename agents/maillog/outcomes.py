@@ -30,9 +30,13 @@ class Message(Struct, gc=False, omit_defaults=True):
     """Queue id of the message that this one came out of: through a content filter, requeued, or as its notification;
     its own, if a filter before the queue gave it to us."""
     held: bool = False
+    asked: bool = False
+    """A policy request of it was seen."""
+    instance: str = ""
+    """The Postfix instance that has it in its queue, by its name in the log; empty: not told yet."""
 
 
-class Began(Struct, gc=False, frozen=True):
+class Began(Struct, gc=False, frozen=True, tag=True):
     """A message was submitted; its recipients are not known yet."""
 
     message: Message
@@ -41,14 +45,14 @@ class Began(Struct, gc=False, frozen=True):
     """Of the smtpd, which is the hexadecimal first part of a policy request's `instance`."""
 
 
-class Accepted(Struct, gc=False, frozen=True):
+class Accepted(Struct, gc=False, frozen=True, tag=True):
     """A message is in the queue: its sender, size and recipients are known."""
 
     message: Message
     time: float
 
 
-class Delivered(Struct, gc=False, frozen=True):
+class Delivered(Struct, gc=False, frozen=True, tag=True):
     """What became of a message for one recipient; a deferred one is tried again."""
 
     message: Message
@@ -60,9 +64,11 @@ class Delivered(Struct, gc=False, frozen=True):
     dsn: str
     bounce: Bounce | None
     """Why it was not sent."""
+    text: str
+    """What the remote server said."""
 
 
-class Ended(Struct, gc=False, frozen=True):
+class Ended(Struct, gc=False, frozen=True, tag=True):
     """Nothing more will be told of a message."""
 
     message: Message
@@ -72,7 +78,7 @@ class Ended(Struct, gc=False, frozen=True):
     to its sender)."""
 
 
-class Held(Struct, gc=False, frozen=True):
+class Held(Struct, gc=False, frozen=True, tag=True):
     """A message was put on hold, or released."""
 
     message: Message
@@ -102,6 +108,26 @@ class LoggedIn(Struct, gc=False, frozen=True):
     time: float
     user: str
     client: str
+
+
+class Waiting(Struct):
+    """Outcomes that wait for the other end of a content filter."""
+
+    message: Message
+    """The one that may have come out of a filter, or the one that was put into it."""
+    until: float
+    outcomes: list[Began | Accepted | Delivered | Ended | Held]
+
+
+class Recent(Struct, omit_defaults=True):
+    """What the tracker knows beside messages, as a plain record: see the fields of that name there."""
+
+    sessions: dict[int, tuple[str, str]] = {}
+    ahead: dict[int, str] = {}
+    waiting: dict[str, Waiting] = {}
+    expected: dict[str, Waiting] = {}
+    tied: dict[str, str] = {}
+    ended: dict[str, float] = {}
 
 
 Outcome: TypeAlias = Began | Accepted | Delivered | Ended | Held | Refused | LoggedIn

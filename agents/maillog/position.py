@@ -9,6 +9,7 @@ Invariants
 - A record of another version is none.
 """
 
+from collections.abc import Collection
 from hashlib import blake2b
 
 import msgspec
@@ -42,14 +43,31 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     so far."""
     cursor: str = ""
     """Of the journal's last entry; empty: the journal was not read."""
+    lines: dict[str, int] = {}
+    """By path: lines that were read since its first start."""
+    waited: float = 0.0
+    """Up to when (Unix seconds, by the log's clock) what had waited for later lines was told without them."""
+    number: int = 0
+    """Rises by one from record to record."""
 
-    def moved(self, path: str, places: list[Place]) -> "Position":
-        """The same, but for this path."""
-        return msgspec.structs.replace(self, files=self.files | {path: places})
+    def moved(self, path: str, places: list[Place], lines: int = 0) -> "Position":
+        """The same, but for this path, `lines` later."""
+        counts = self.lines | {path: self.lines.get(path, 0) + lines}
+        return msgspec.structs.replace(self, files=self.files | {path: places}, lines=counts, number=self.number + 1)
 
     def at(self, cursor: str) -> "Position":
         """The same, but for the journal."""
-        return msgspec.structs.replace(self, cursor=cursor)
+        return msgspec.structs.replace(self, cursor=cursor, number=self.number + 1)
+
+    def after(self, waited: float) -> "Position":
+        """The same, but for what has waited."""
+        return msgspec.structs.replace(self, waited=waited, number=self.number + 1)
+
+    def only(self, paths: Collection[str], journal: bool) -> "Position":
+        """The same, without what is not followed any more."""
+        files = {path: places for path, places in self.files.items() if path in paths}
+        lines = {path: count for path, count in self.lines.items() if path in paths}
+        return msgspec.structs.replace(self, files=files, lines=lines, cursor=self.cursor if journal else "")
 
 
 encode = msgspec.json.Encoder().encode

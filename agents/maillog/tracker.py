@@ -19,7 +19,19 @@ from typing import Any
 
 import msgspec
 
-from agents.maillog.outcomes import Accepted, Began, Delivered, Ended, Held, LoggedIn, Message, Outcome, Refused
+from agents.maillog.outcomes import (
+    Accepted,
+    Began,
+    Delivered,
+    Ended,
+    Held,
+    LoggedIn,
+    Message,
+    Outcome,
+    Recent,
+    Refused,
+    Waiting,
+)
 from weir.maillog import messages
 from weir.maillog.bounces import classify
 from weir.maillog.messages import Line
@@ -42,15 +54,6 @@ _STATUSES = {"sent": "sent", "bounced": "bounced", "deferred": "deferred", "SOFT
 _NOTHING: tuple[Outcome, ...] = ()
 
 
-class _Waiting(msgspec.Struct):
-    """Outcomes that wait for the other end of a content filter."""
-
-    message: Message
-    """The one that may have come out of a filter, or the one that was put into it."""
-    until: float
-    outcomes: list[Outcome]
-
-
 class Tracker:
     """The messages that are in this host's queues."""
 
@@ -65,9 +68,9 @@ class Tracker:
         """By the smtpd's process id: user and client of a session in which a message was sent."""
         self._ahead: dict[int, str] = {}
         """By the smtpd's process id: `hold` or `discard`, said of a message before its first line."""
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, Waiting] = {}
         """By queue id: messages that may have come out of a filter."""
-        self._expected: dict[str, _Waiting] = {}
+        self._expected: dict[str, Waiting] = {}
         """By the queue id that a filter answered and that is not known yet: what was put into the filter."""
         self._tied: dict[str, str] = {}
         """By queue id of a message out of a filter: the queue id of the one put into it."""
@@ -121,7 +124,7 @@ class Tracker:
 
     @property
     def waiting(self) -> bool:
-        """Whether outcomes of lines before are still to be told: `records` does not hold them."""
+        """Whether outcomes of lines before are still to be told."""
         return bool(self._waiting or self._expected)
 
     def message(self, queue_id: str) -> Message | None:
@@ -131,11 +134,38 @@ class Tracker:
         """All that is remembered, as plain records, the oldest first but for those that were not queued yet."""
         return chain(self._queued.values(), self._unqueued.values())
 
-    def restore(self, records: Iterable[Message]) -> None:
-        """Take in what `records` told before a restart."""
+    def recent(self) -> Recent:
+        """What is known beside them, as it is now: to be encoded before the next line."""
+        return Recent(self._sessions, self._ahead, self._waiting, self._expected, self._tied, self._ended)
+
+    def restore(self, records: Iterable[Message], recent: Recent | None = None) -> None:
+        """Take in what `records` and `recent` told before a restart; all records before what is `recent`."""
         for record in records:
-            record.user, record.client = self._once(record.user), self._once(record.client)
+            for name in ("user", "client", "instance"):
+                setattr(record, name, self._once(getattr(record, name)))
             (self._queued if record.recipients or record.held else self._unqueued)[record.queue_id] = record
+        if recent is None:
+            return
+        self._sessions.update(recent.sessions)
+        self._ahead.update(recent.ahead)
+        self._tied.update(recent.tied)
+        self._ended.update(recent.ended)
+        self._waiting.update({queue_id: self._again(one) for queue_id, one in recent.waiting.items()})
+        self._expected.update({queue_id: self._again(one) for queue_id, one in recent.expected.items()})
+
+    def in_queue(self) -> Iterator[Message]:
+        """The messages that are in a queue and not on hold."""
+        return (message for message in self._queued.values() if not message.held)
+
+    def _again(self, waiting: Waiting) -> Waiting:
+        """With the message itself in all places, as it was before."""
+        own = waiting.message
+        message = self.message(own.queue_id) or own
+        outcomes = [
+            msgspec.structs.replace(one, message=message) if one.message.queue_id == own.queue_id else one
+            for one in waiting.outcomes
+        ]
+        return Waiting(message, waiting.until, outcomes)
 
     def _connected(self, line: Line, _: object) -> Iterable[Outcome]:
         self._sessions.pop(line.pid, None)
@@ -160,7 +190,7 @@ class Tracker:
             if sender is not None:
                 self._tie(message, sender)
                 return outcomes
-            self._waiting[said.queue_id] = _Waiting(message, line.time + WAIT, [])
+            self._waiting[said.queue_id] = Waiting(message, line.time + WAIT, [])
         outcomes += self._told(Began(message, line.time, line.pid))
         match self._ahead.pop(line.pid, ""):
             case "discard":
@@ -187,6 +217,7 @@ class Tracker:
             message = self._begin(Message(said.queue_id, line.time))
         if not said.resent:
             message.message_id = said.message_id
+        message.instance = self._instance(line)
         return _NOTHING
 
     def _queued_up(self, line: Line, said: messages.Queued) -> Iterable[Outcome]:
@@ -198,8 +229,9 @@ class Tracker:
             message = known or Message(said.queue_id, line.time)
         message.sender = message.user if said.sender == message.user else self._once(said.sender)
         message.size, message.recipients, message.held = said.size, said.recipients, False
+        message.instance = self._instance(line)
         self._queued[said.queue_id] = message
-        if message.parent or not (message.client or message.uid >= 0):
+        if message.parent not in ("", said.queue_id) or not (message.client or message.uid >= 0):
             return _NOTHING  # it was accepted before, or made here
         return self._told(Accepted(message, line.time))
 
@@ -209,12 +241,13 @@ class Tracker:
             return _NOTHING  # the probe of an address
         message = self.message(said.queue_id) or self._begin(Message(said.queue_id, line.time))
         if status == "sent":
-            delivered = Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, None)
+            delivered = Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, None, said.text)
             if (found := _QUEUED_AS(said.text)) and self._is_filter(_address(said.relay)):
                 return self._passed_on(found[1], message, delivered)
             return self._told(delivered)
         bounce = classify(said.dsn, said.text)
-        return self._told(Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, bounce))
+        told = Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, bounce, said.text)
+        return self._told(told)
 
     def _removed(self, line: Line, said: messages.Removed) -> Iterable[Outcome]:
         return self._end(said.queue_id, line.time, "removed")
@@ -274,7 +307,8 @@ class Tracker:
         waiting = self._waiting.pop(queue_id, None)
         if waiting is not None:
             self._tie(waiting.message, sender)
-            return [one for one in waiting.outcomes if not isinstance(one, Began | Accepted)]
+            told = Began | Accepted if sender.queue_id else Began  # of one before the queue nothing was told yet
+            return [one for one in waiting.outcomes if not isinstance(one, told)]
         if self._tied.get(queue_id) == sender.queue_id:
             return _NOTHING  # another recipient of it
         if self.message(queue_id) is not None:
@@ -282,7 +316,7 @@ class Tracker:
         expected = self._expected.get(queue_id)
         if expected is None:
             until = (delivered.time if delivered else sender.since) + WAIT
-            expected = self._expected[queue_id] = _Waiting(sender, until, [])
+            expected = self._expected[queue_id] = Waiting(sender, until, [])
         if delivered:
             expected.outcomes.append(delivered)
         return _NOTHING
@@ -346,6 +380,10 @@ class Tracker:
 
     def _is_filter(self, address: str) -> bool:
         return address.startswith(("127.", "/")) or address == "::1" or address in self._filters
+
+    def _instance(self, line: Line) -> str:
+        """The name of the instance; smtpd's may say more (`postfix/submission`), these daemons' does not."""
+        return self._once(line.service.partition("/")[0])
 
     def _once(self, name: str) -> str:
         if len(self._same) >= MAX_SESSIONS:

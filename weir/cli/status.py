@@ -95,6 +95,10 @@ def agent_problems(agent: Heartbeat, now: float) -> list[str]:
         found.append("decisions and operators' words are not read to their end")
     if agent.dropped:
         found.append(f"{many(agent.dropped, 'event')} dropped since its start")
+    if agent.unasked:
+        messages = many(agent.unasked, "message")
+        were = "was" if agent.unasked == 1 else "were"
+        found.append(f"{messages} with a login {were} never asked about: is Weir in main.cf?")
     if abs(agent.clock_offset) > CLOCK_OFF:
         found.append(f"its clock is {_offset(agent.clock_offset)} off")
     return found

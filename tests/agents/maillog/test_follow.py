@@ -197,4 +197,4 @@ def test_no_bytes_stop_it(tmp_path: Path, pieces: list[bytes]) -> None:
         follower.stop()
     *every, _, _ = (b"".join(pieces) + b"\nthe last line\n").split(b"\n")
     assert taken.lines[:-1] == [line for line in every if len(line) <= MAX_LINE]
-    assert follower.lost_bytes >= sum(len(line) for line in every if len(line) > MAX_LINE)
+    assert follower.losses.bytes >= sum(len(line) for line in every if len(line) > MAX_LINE)

@@ -92,6 +92,7 @@ class TestOneMessage:
             sender="alice@weir.test",
             size=333,
             recipients=2,
+            instance="postfix",
         )
         assert (sent.status, sent.bounce, sent.time) == ("sent", None, since + 5)
         assert bounced.bounce is not None

@@ -1,0 +1,90 @@
+"""Which messages Weir was asked about: policy requests of the last minutes, for the mail log to be compared with.
+
+A request before the message has a queue id is known by its `instance`, whose first part is the smtpd's process id in
+hexadecimal: it belongs to the first message that this smtpd begins after it. Later ones have the queue id.
+
+Invariants
+- Requests that were refused begin no message, and are left out.
+- Memory is bounded. `note` is called on one thread, all else on another.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from weir.events import Request, is_accepted
+
+MAX_SMTPDS = 10_000
+MAX_BEGUN = 100
+"""Of one smtpd."""
+MAX_QUEUE_IDS = 100_000
+MAX_SECONDS = 600.0
+"""From a request to the first line of its message: recipients may be refused in between."""
+AHEAD = 2.0
+"""Seconds: times in the log may have lost their fractions."""
+_STATES = frozenset(("RCPT", "DATA", "END-OF-MESSAGE"))
+
+
+class _Smtpd(msgspec.Struct):
+    instance: str
+    """The newest."""
+    begun: deque[float]
+    """When the messages were first asked about that the log did not tell of yet; oldest first."""
+
+
+class AskedMessages:
+    def __init__(self) -> None:
+        self._smtpds: dict[str, _Smtpd] = {}
+        """By process id in hexadecimal, as in an instance."""
+        self._queue_ids: set[str] = set()
+        self._older_queue_ids: set[str] = set()
+        self.passed: dict[str, float] = {}
+        """By process id, when the message was asked about that began last: what is older began before it."""
+
+    def note(self, request: Request) -> None:
+        """Remember a request that was answered, now or before a restart."""
+        if request.protocol_state not in _STATES or not is_accepted(request.action):
+            return
+        if request.queue_id:
+            if len(self._queue_ids) >= MAX_QUEUE_IDS:
+                self._older_queue_ids, self._queue_ids = self._queue_ids, set()
+            self._queue_ids.add(request.queue_id)
+            return
+        pid = request.instance.partition(".")[0]
+        smtpd = self._smtpds.get(pid)
+        if smtpd is None:
+            if len(self._smtpds) >= MAX_SMTPDS:
+                del self._smtpds[next(iter(self._smtpds))]
+            smtpd = self._smtpds[pid] = _Smtpd("", deque(maxlen=MAX_BEGUN))
+        if smtpd.instance != request.instance:
+            smtpd.instance = request.instance
+            smtpd.begun.append(request.time)
+
+    def began(self, pid: int, time: float) -> bool:
+        """Whether the message was asked about that this smtpd began at that time (Unix seconds, by the log)."""
+        name = f"{pid:x}"
+        smtpd = self._smtpds.get(name)
+        passed = self.passed.get(name, 0.0)
+        while smtpd is not None and smtpd.begun:
+            first = smtpd.begun[0]
+            if first > time + AHEAD:
+                break  # of a later one
+            smtpd.begun.popleft()
+            if first > passed and first > time - MAX_SECONDS:
+                self._pass(name, first)
+                return True
+        self._pass(name, max(passed, time - AHEAD))
+        return False
+
+    def knows(self, queue_id: str) -> bool:
+        return queue_id in self._queue_ids or queue_id in self._older_queue_ids
+
+    def restore(self, passed: Iterable[tuple[str, float]]) -> None:
+        """Take in what `passed` was before a restart."""
+        self.passed.update(passed)
+
+    def _pass(self, name: str, time: float) -> None:
+        if name not in self.passed and len(self.passed) >= MAX_SMTPDS:
+            del self.passed[next(iter(self.passed))]
+        self.passed[name] = time

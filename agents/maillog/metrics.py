@@ -1,0 +1,44 @@
+"""Metrics of the mail log, beside the agent's: read from what it holds anyway, when they are asked for."""
+
+from collections.abc import Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from agents.agent import Agent
+from agents.maillog.reader import MailLog
+
+
+class MailLogCollector(Collector):
+    def __init__(self, maillog: MailLog, agent: Agent) -> None:
+        self._maillog = maillog
+        self._agent = agent
+
+    def collect(self) -> Iterator[Metric]:
+        reading = self._maillog.reading
+        for name, text, value in (
+            ("lines", "Lines of the mail log that were read", self._maillog.lines),
+            ("faults", "Lines of the mail log that the agent failed at", reading.faults),
+            ("unasked", "Messages with a login that no policy request was seen of", self._agent.unasked),
+            ("evicted", "Messages that had to be forgotten for others", reading.tracker.evicted),
+            ("forgotten", "Messages whose end the mail log did not tell", reading.tracker.forgotten),
+        ):
+            yield CounterMetricFamily(f"weir_agent_log_{name}", text, value=value)
+        for name, text, value in (
+            ("messages", "Messages in the queues that are remembered", len(reading.tracker)),
+            ("failing", "Files of the mail log that cannot be read", self._maillog.failing),
+        ):
+            yield GaugeMetricFamily(f"weir_agent_log_{name}", text, value=value)
+        unknown = CounterMetricFamily(
+            "weir_agent_log_not_understood", "Lines of the mail log that were not understood", labels=["daemon"]
+        )
+        for daemon, count in tuple(reading.unknown.counts.items()):
+            unknown.add_metric([daemon], count)
+        yield unknown
+        losses = CounterMetricFamily(
+            "weir_agent_log_losses", "Times that lines of the mail log were lost, or may have been", labels=["reason"]
+        )
+        for reason, count in self._maillog.losses.items():
+            losses.add_metric([reason], count)
+        yield losses

@@ -1,0 +1,119 @@
+"""Lines of the mail log → events, and what has to be known for it of lines before. No threads and no files here.
+
+    parser ─▶ tracker ─▶ teller ─▶ events
+          └──▶ tries ──▶
+
+Invariants: the same lines in the same order, from the same knowledge on, give the same events; whatever stands in a
+line, the next one is read.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import structlog
+
+from agents.maillog.asked import AskedMessages
+from agents.maillog.kept import Known
+from agents.maillog.outcomes import Message
+from agents.maillog.position import Position
+from agents.maillog.telling import Teller, Told
+from agents.maillog.tracker import Tracker
+from agents.maillog.tries import Tries
+from weir import settings, subjects
+from weir.maillog.lines import Parser
+from weir.maillog.messages import Line, LoggedIn, LoginFailed
+from weir.maillog.unknown import NO_HEAD, UnknownLines
+
+MAX_SAMPLE = 200
+
+log = structlog.get_logger(__name__)
+
+
+class Reading:
+    def __init__(self, options: settings.Log, default_realm: str, asked: AskedMessages) -> None:
+        self.tracker = Tracker(options.filters)
+        self.teller = Teller(default_realm, options.ignore_uids, asked)
+        self.unknown = UnknownLines()
+        self.faults = 0
+        """Lines that we failed at."""
+        self.newest = 0.0
+        """Time of the newest line, Unix seconds."""
+        self._asked = asked
+        self._tries = Tries()
+        self._parsers: dict[str, Parser] = {}
+
+    def events(self, source: str, lines: Iterable[bytes]) -> list[Told]:
+        """What the next lines of this log tell."""
+        parse = self._parsers.setdefault(source, Parser()).parse
+        told: list[Told] = []
+        for raw in lines:
+            try:
+                line = parse(raw)
+                if line is None or line.message is None:
+                    self._count_unknown(line)
+                if line is not None:
+                    self.newest = line.time
+                    told += self._told(line)
+            except Exception:
+                self.faults += 1
+                if self.faults == 1:
+                    log.exception("a line of the mail log could not be dealt with")
+        return told
+
+    def flush(self, now: float) -> list[Told]:
+        """What has waited long enough for lines that did not come; `now` is Unix seconds by the log's clock."""
+        found = [event for one in self.tracker.flush(now) if (event := self.teller.event(one)) is not None]
+        return [*found, *self._tried(now)]
+
+    def known(self, position: Position) -> Known:
+        """What is known of the lines before that position, as it is now: to be written before the next line."""
+        tracker = self.tracker
+        return Known(position, tracker.records(), tracker.recent(), self._tries.records(), self._asked.passed)
+
+    def restore(self, known: Known) -> None:
+        """Take in what was known before a restart."""
+        self.tracker.restore(known.messages, known.recent)
+        self._tries.restore(known.tries)
+        self._asked.passed.update(known.passed)
+
+    def queue_ids(self, subject: str) -> list[tuple[str, str]]:
+        """Postfix instance and queue id of the messages of an account, a client or a local user that are in a queue."""
+        is_of = _owner(subject, self.teller.default_realm)
+        return [(message.instance, message.queue_id) for message in self.tracker.in_queue() if is_of(message)]
+
+    def _told(self, line: Line) -> Iterator[Told]:
+        yield from self._tried(line.time)
+        for outcome in self.tracker.track(line):
+            event = self.teller.event(outcome)
+            if event is not None:
+                yield event
+        said = line.message
+        if isinstance(said, LoginFailed):
+            for failed in self._tries.take(line.time, said):
+                yield self.teller.login_failed(line.time, failed)
+        elif isinstance(said, LoggedIn):
+            login = self.teller.logged_in(line.time, said)
+            if login is not None:
+                yield login
+
+    def _tried(self, now: float) -> Iterator[Told]:
+        return (self.teller.login_failed(one.time, one.failed) for one in self._tries.flush(now))
+
+    def _count_unknown(self, line: Line | None) -> None:
+        """The first line of a Postfix daemon is shown, without what other programs may write of passwords."""
+        daemon, text = (line.daemon, line.text) if line is not None else (NO_HEAD, "")
+        if self.unknown.add(daemon, text):
+            is_plain = line is not None and line.service and "AUTH" not in text and text[:1] not in "<>"
+            sample = text[:MAX_SAMPLE] if is_plain else ""
+            log.info("lines of this program are not understood, see weir log parse", daemon=daemon, sample=sample)
+
+
+def _owner(subject: str, default_realm: str) -> Callable[[Message], bool]:
+    """Whether a message is of this subject."""
+    value = subjects.value(subject)
+    if subjects.is_account(subject):
+        return lambda message: bool(message.user) and subjects.sasl_username(message.user, default_realm) == subject
+    if subjects.is_client(subject):
+        return lambda message: bool(message.client) and subjects.client_address(message.client) == subject
+    if subjects.is_uid(subject):
+        return lambda message: f"{message.uid}" == value
+    return lambda message: False
