@@ -53,6 +53,10 @@ class Decisions:
         """Subjects with decisions."""
         return len(self._of)
 
+    def __iter__(self) -> Iterator[str]:
+        """Those subjects."""
+        return iter(self._of)
+
     def apply(self, key: bytes, value: bytes | None, now: float, recalled: bool = False) -> decisions.Decision | None:
         """Take in one record of weir.decisions; None as value removes what stands under that key.
 

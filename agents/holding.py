@@ -11,10 +11,11 @@ import asyncio
 import pwd
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
+from agents.maillog.outcomes import Queued
 from agents.queue.client import QueueClient, QueueError
 from weir import subjects
 
@@ -27,20 +28,12 @@ LEAVE, RELEASE, DELETE = "leave", "release", "delete"
 log = structlog.get_logger(__name__)
 
 
-class Queued(NamedTuple):
-    """A message in a queue of this host."""
-
-    instance: str
-    queue_id: str
-    held: bool
-
-
 Tell = Callable[[str, str, int, str, str], None]
 """Keeps an event: subject, how, number of messages, id of the decision or word, error."""
 
 
 class Holding:
-    """`queued` gives the messages of a subject, `cause` the id of what blocks it now, or ""."""
+    """`queued` gives the messages of a subject (called in a thread), `cause` the id of what blocks it now, or ""."""
 
     def __init__(
         self, client: QueueClient, queued: Callable[[str], list[Queued]], cause: Callable[[str], str], tell: Tell
@@ -113,12 +106,12 @@ class Holding:
             cause = self._cause(subject)
             if not cause:
                 return
-            free = [message for message in self._queued(subject) if not message.held]
+            free = [message for message in await asyncio.to_thread(self._queued, subject) if not message.held]
             if free:
                 await self._ask(subject, "held", cause, self._client.hold, free)
 
     async def _let_go(self, subject: str, word: str, queue: str) -> None:
-        held = [message for message in self._queued(subject) if message.held]
+        held = [message for message in await asyncio.to_thread(self._queued, subject) if message.held]
         if queue == RELEASE:
             await self._ask(subject, "released", word, self._client.release, held)
         elif queue == DELETE:

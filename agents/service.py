@@ -39,6 +39,7 @@ from weir.settings import Rules, Settings
 
 if TYPE_CHECKING:
     from agents.engine import Engine
+    from agents.holding import Holding
     from agents.maillog.reader import MailLog
     from agents.maillog.telling import Told
     from agents.resolver import Resolver
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 READY_SECONDS = 5.0
 SHIP_SECONDS = 3.0
 HEARTBEAT_SECONDS = 5.0
+HOLD_SECONDS = 5.0
+"""Between two looks at which local users may not submit."""
 FINISH_SECONDS = 1.0
 """At the stop, for requests whose rules wait for DNS and the like."""
 _M_ARENA_MAX = -8  # malloc.h
@@ -148,12 +151,17 @@ class Service:
                 group.create_task(process.every(1.0, lambda: self._agent.tick(time.time()))),
                 group.create_task(self._keep_counters()),
             ]
+            holding = self._agent.holding
+            if holding is not None and self._maillog is not None:
+                tasks.append(group.create_task(self._hold(holding, self._maillog)))
             if (seconds := systemd.watchdog_seconds()) is not None:
                 tasks.append(group.create_task(process.every(seconds / 2, lambda: systemd.notify("WATCHDOG=1"))))
             await self._stopping.wait()
             systemd.notify("STOPPING=1")
             for task in tasks:
                 task.cancel()
+        if holding is not None:
+            await holding.stop()
         if self._agent.engine is not None:
             await self._agent.engine.finish(FINISH_SECONDS)
         if self._resolver is not None:
@@ -233,14 +241,30 @@ class Service:
         self._engine_is_of = _of_engine(rules)
         return engine
 
+    async def _hold(self, holding: "Holding", log: "MailLog") -> None:
+        """Keep mail of blocked accounts in the queues: of those that were blocked while we were away, too."""
+        await self._read.wait()
+        await asyncio.sleep(HOLD_SECONDS)  # the mail log is taken up meanwhile
+        for subject in await asyncio.to_thread(log.senders) | self._agent.blocked_local_users():
+            if self._agent.cause(subject):
+                holding.blocked(subject)
+        while True:
+            await holding.refresh_submitters()
+            await asyncio.sleep(HOLD_SECONDS)
+
     def _read_log(self, settings: Settings) -> "MailLog":
+        from agents.holding import Holding
         from agents.maillog.asked import AskedMessages
         from agents.maillog.reader import MailLog
+        from agents.queue.client import QueueClient
 
         self._agent.asked = asked = AskedMessages()
         path = settings.agent.spool / "messages"
         realm = settings.default_realm
-        return MailLog(settings.log, realm, path, asked, self._on_told, lambda: self._spool.log_position)
+        log = MailLog(settings.log, realm, path, asked, self._on_told, lambda: self._spool.log_position)
+        client = QueueClient(settings.queue.socket)
+        self._agent.holding = Holding(client, log.queued, self._agent.cause, self._agent.tell_queue)
+        return log
 
     def _on_told(self, events: "list[Told]", position: bytes) -> bool:
         """In the mail log's threads: some hundred lines at a time, when the spool has room; False: the agent ends."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from agents import holding
-from agents.holding import Holding, Queued
+from agents.holding import Holding
+from agents.maillog.outcomes import Queued
 from agents.queue.client import HelperAwayError
 
 ALICE = "sasl_username:alice@example.org"
