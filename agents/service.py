@@ -80,6 +80,7 @@ class Service:
         self._agent = Agent(host, settings.default_realm, self._spool, self._snapshot, engine)
         self._agent.configure(settings.default_realm, settings.rules)
         self._server = PolicyServer(self._agent.answer, self._agent.settle)
+        self._look_at_own()
         self._agent.settle_soon = self._server.settle_soon
         self._shipper = Shipper(self._spool, settings.kafka, self._on_delivered)
         self._follower = Follower(settings.kafka, self._on_records, self._on_ready)
@@ -200,6 +201,7 @@ class Service:
                 self._maillog.reading.teller.default_realm = settings.default_realm
             log.info("settings reloaded", restart_needed=restart)
         self._reload_rules()
+        self._look_at_own()
 
     def _needs_restart(self, settings: Settings) -> bool:
         """Whether something is taken at the start only, and differs."""
@@ -224,6 +226,12 @@ class Service:
         else:
             self._has_rules.set()
             log.info("other rule files are in use", files=rules.files, digest=self._agent.engine.ruleset.digest)
+
+    def _look_at_own(self) -> None:
+        """Settings of a rule that is not there do nothing: most likely its id is misspelt."""
+        engine, own = self._agent.engine, self._settings.rules.own
+        if engine is not None and (unknown := sorted(own.keys() - {rule.id for rule in engine.ruleset.rules})):
+            log.warning("rules.own names rules that are not there", ids=unknown)
 
     def _engine(self, rules: Rules) -> "Engine":
         """The rules of these settings, which are in use then. Raises RulesError, ValueError and OSError."""

@@ -98,6 +98,18 @@ def test_a_bad_file_never_replaces_good_rules(directory: Path, kafka: Kafka, sta
     assert host.ask() == "REJECT b"
 
 
+def test_settings_of_a_rule_that_is_not_there_are_told(directory: Path, kafka: Kafka, stack: ExitStack) -> None:
+    host = Host(directory / "own", kafka)
+    whole = host.agent.config.read_text()
+    host.agent.config.write_text(f'{whole}\n[rules.own.TOW]\nlimits = "host"\n')
+    started(stack, host)
+    told = "rules.own names rules that are not there"
+    assert [line["ids"] for line in host.agent.logged(told)] == [["TOW"]]
+    host.agent.config.write_text(f'{whole}\n[rules.own.TWO]\nlimits = "host"\n')
+    host.reload("rules reloaded")
+    assert len(host.agent.logged(told)) == 1
+
+
 def test_other_files_in_the_settings_are_taken(directory: Path, kafka: Kafka, stack: ExitStack) -> None:
     host = started(stack, Host(directory / "others", kafka, "id=A; action=REJECT a\n"))
     other = host.file.with_name("other.cf")

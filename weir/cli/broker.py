@@ -164,7 +164,7 @@ class Connection:
     def _assignment(self, consumer: Consumer, starts: Iterable[Start]) -> Iterator[TopicPartition]:
         there = consumer.list_topics(timeout=PATIENCE).topics
         if missing := [start.topic for start in starts if start.topic not in there]:
-            raise CommandError(f"no topic {', '.join(missing)}: weir topics create")
+            raise CommandError(f"no topic {', '.join(missing)}, or no right to see it: weir topics create")
         for start in starts:
             for number in there[start.topic].partitions:
                 if start.partition in (None, number):

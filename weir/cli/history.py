@@ -66,7 +66,7 @@ def forget(
 ) -> None:
     """Remove a person from the history: all that is stored about an account or an address.
 
-    Kafka's own copies go by themselves, after 3 days (events) and 31 days (decisions).
+    Kafka's own copies go by themselves, after 3 days (events) and 35 days (decisions).
     """
     settings = options.settings(context)
     canonical = options.subject(subject, settings)
@@ -76,7 +76,7 @@ def forget(
         raise typer.Exit(NOT_DONE)
     module = installed("sinks.forget", "sinks")
     with _errors(), _store(settings) as store:
-        counts = module.forget(store, canonical)
+        counts = module.forget(store, canonical, settings.default_realm)
     if as_json:
         output.document({"subject": canonical, "forgotten": counts})
     else:
