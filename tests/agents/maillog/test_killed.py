@@ -1,5 +1,5 @@
-"""The mail log and the spool in a process that is killed again and again: each line is told once, and what is told of it
-is what one process would have told that had never ended."""
+"""The mail log and the spool in a process that is killed again and again: each line is told once, and as it would have
+been by a process that never ended."""
 
 import random
 import subprocess
