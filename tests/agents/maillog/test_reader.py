@@ -61,7 +61,7 @@ class Host:
         one = MailLog(options, "", self.kept, AskedMessages(), spool.tell, lambda: spool.position)
         one.start()
         try:
-            wait_until(lambda: spool.position, 5, "the first position")
+            wait_until(lambda: options.files[0].encode() in (spool.position or b""), 5, "the first position")
             yield one
         finally:
             one.stop()
