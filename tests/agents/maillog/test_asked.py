@@ -69,9 +69,9 @@ def test_what_asks_about_no_message_of_now(one: Request) -> None:
     assert not noted(one).began(PID, NOW)
 
 
-def test_a_refused_end_is_no_request_about_the_message() -> None:
-    assert not noted(request(queue_id="A", state="END-OF-MESSAGE", action="REJECT")).knows("A")
-    assert noted(request(queue_id="A", state="END-OF-MESSAGE")).knows("A")
+def test_what_decides_nothing_by_itself_is_no_refusal() -> None:
+    assert noted(request(action="DEFER_IF_REJECT later")).began(PID, NOW)
+    assert not noted(request(action="DEFER_IF_PERMIT later")).began(PID, NOW)
 
 
 def test_after_a_restart_requests_of_messages_that_had_begun_do_not_count_again() -> None:
