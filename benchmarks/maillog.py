@@ -1,26 +1,42 @@
-"""`bench maillog`: lines of a mixed mail log per CPU second, and the memory of a million messages in flight.
+"""`bench maillog`: lines of a mixed mail log per CPU second, the memory of a million messages in flight, and the time from
+a line in the file to its event in Kafka.
 
-Lines are read from a file by the follower's own reader; parsing and tying together come on top.
+Lines are read from a file by the follower's own reader; parsing and tying together come on top. The events come from a
+whole agent, which has nothing else to do, and are timed when a consumer has them.
 """
 
 import gc
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
+
+from confluent_kafka import Consumer, TopicPartition
 
 from agents.maillog.tail import Tail
 from agents.maillog.tracker import Tracker
 from benchmarks import maillog_load
+from benchmarks.fleet import SETTINGS, running_kafka
 from benchmarks.maillog_load import Said
-from benchmarks.measure import rss_mib, show
-from fleet.process import run_directory
+from benchmarks.measure import percentile, rss_mib, show
+from fleet.own import Agent, merged
+from fleet.process import run_directory, wait_until
+from weir import envelopes, events, topics
+from weir.events import Delivery, Login, Rejected, Removed, Submitted
+from weir.kafka import reader
 from weir.maillog.lines import Parser
+from weir.settings import Kafka
 
 MESSAGES = 60_000
 """Some 480,000 lines."""
 IN_FLIGHT = 1_000_000
+RATES = (100, 1000, 5000)
+SECONDS = 20.0
+OF_THE_LOG = (Submitted, Delivery, Removed, Rejected, Login)
 SINCE = 1_795_534_000.0
 
 Heads = Callable[[Iterable[Said], float], Iterator[bytes]]
@@ -41,6 +57,77 @@ def main() -> None:
         rows,
     )
     show("memory (RSS)", ("state", "MiB"), memory)
+    _delays()
+
+
+def _delays() -> None:
+    rows = []
+    with run_directory() as directory, running_kafka(directory) as kafka:
+        path = directory / "mail.log"
+        path.touch()
+        settings = merged(SETTINGS, {"log": {"files": [str(path)]}})
+        with Agent("mx1", directory / "mx1", kafka.bootstrap, settings) as agent, Arrivals(kafka.bootstrap) as arrivals:
+            agent.wait_serving()
+            for first, rate in enumerate(RATES):
+                lines = itertools.islice(maillog_load.mixed(MESSAGES, first * MESSAGES), int(rate * SECONDS))
+                _write(path, lines, rate)
+                delays = arrivals.settled()
+                shares = (f"{percentile(delays, share):.0f}" for share in (0.5, 0.95, 0.99, 1.0))
+                rows.append((f"{rate:,} lines a second", f"{len(delays):,}", *shares))
+    show("line written → its event read from Kafka, ms", ("load", "events", "p50", "p95", "p99", "slowest"), rows)
+
+
+def _write(path: Path, lines: Iterable[Said], rate: int) -> None:
+    """Each line with the time when it is written, so many a second."""
+    begin = time.time()
+    with path.open("ab", buffering=0) as file:
+        for number, said in enumerate(lines):
+            if number % max(1, rate // 500) == 0:
+                time.sleep(max(0.0, begin + number / rate - time.time()))
+            now = time.time()
+            head = datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds")
+            program, pid, text = said
+            file.write(f"{head} mx1 {program}[{pid}]: {text}\n".encode())
+
+
+class Arrivals:
+    """Reads weir.events as they come; the delays of those of the mail log, ms."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._delays: list[float] = []
+        self._newest = time.monotonic()
+        self._consumer = Consumer(reader(Kafka(bootstrap_servers=bootstrap)) | {"fetch.wait.max.ms": 5})
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        partitions = self._consumer.list_topics(topics.EVENTS, 20).topics[topics.EVENTS].partitions
+        self._consumer.assign([TopicPartition(topics.EVENTS, number, 0) for number in partitions])
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def settled(self) -> list[float]:
+        """All since the last call, once none has come for two seconds."""
+        wait_until(lambda: self._delays and time.monotonic() > self._newest + 2, 60, "the events")
+        delays, self._delays = self._delays, []
+        return delays
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            message = self._consumer.poll(0.05)
+            if message is None or message.error():
+                continue
+            now = time.time()
+            _, found = envelopes.decode(message.value() or b"", events.decoder)
+            delays = [1000 * (now - event.time) for event in found if isinstance(event, OF_THE_LOG)]
+            if delays:
+                self._delays += delays
+                self._newest = time.monotonic()
 
 
 def _throughput(name: str, heads: Heads, path: Path, tracker: Tracker) -> tuple[str, ...]:

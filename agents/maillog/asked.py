@@ -4,7 +4,7 @@ A request before the message has a queue id is known by its `instance`, whose fi
 hexadecimal: it belongs to the first message that this smtpd begins after it. Later ones have the queue id.
 
 Invariants
-- Requests that were refused begin no message, and are left out.
+- A request that is refused before there is a queue id begins no message, and is left out.
 - Memory is bounded. `note` is called on one thread, all else on another.
 """
 
@@ -44,12 +44,14 @@ class AskedMessages:
 
     def note(self, request: Request) -> None:
         """Remember a request that was answered, now or before a restart."""
-        if request.protocol_state not in _STATES or not is_accepted(request.action):
+        if request.protocol_state not in _STATES:
             return
         if request.queue_id:
             if len(self._queue_ids) >= MAX_QUEUE_IDS:
                 self._older_queue_ids, self._queue_ids = self._queue_ids, set()
             self._queue_ids.add(request.queue_id)
+            return
+        if not is_accepted(request.action) and not request.action.upper().startswith("DEFER_IF_REJECT"):
             return
         pid = request.instance.partition(".")[0]
         smtpd = self._smtpds.get(pid)

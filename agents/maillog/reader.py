@@ -69,7 +69,7 @@ class MailLog:
         self._position = Position()
         self._read = 0.0  # when (monotonic) the newest line was read
         self._lines = self._saved_lines = 0
-        self._saved = time.monotonic()
+        self._saved = 0.0  # when (monotonic); 0: not yet
         self._ended = False  # what was read was not told: nothing after it may be
         self._follower: Follower | None = None
         self._journal: Journal | None = None
@@ -198,6 +198,8 @@ class MailLog:
             self._ended = True
 
     def _is_due(self) -> bool:
+        if not self._saved:
+            return self._position.number > 0
         lines = self._lines - self._saved_lines
         many = max(SAVE_LINES, len(self.reading.tracker))
         return lines >= many or (lines > 0 and time.monotonic() >= self._saved + SAVE_SECONDS)

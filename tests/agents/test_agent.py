@@ -11,12 +11,13 @@ import structlog
 
 from agents.agent import Agent, read_for_rules
 from agents.follower import Record
+from agents.maillog.asked import AskedMessages
 from agents.policy_protocol import PolicyRequest, parse
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from tests.agents.test_decisions import decision
 from weir import __version__, decisions, events, operators, subjects, tallies, topics
-from weir.events import Event, Heartbeat, Request
+from weir.events import Event, Heartbeat, Request, Submitted
 from weir.operators import Word
 
 ALICE = "sasl_username:alice@example.org"
@@ -291,3 +292,30 @@ def test_an_event_of_the_longest_texts_fits(running: Running) -> None:
     assert isinstance(event, Request)
     assert event.cut
     assert len(events.encoder.encode(event)) < 64 * 1024
+
+
+def test_what_the_mail_log_tells_is_kept_with_its_position_and_unasked_mail_is_counted(running: Running) -> None:
+    mail = [Submitted(seq=0, time=1.0, queue_id=f"A{number}", unasked=number < 2) for number in range(3)]
+    running.agent.read(mail, b'{"version":1}')
+    running.agent.heartbeat(time.time())
+    *kept, heartbeat = running.stop()
+    assert kept == mail
+    assert [event.seq for event in kept] == [1, 2, 3]
+    assert running.spool.log_position == b'{"version":1}'
+    assert isinstance(heartbeat, Heartbeat)
+    assert heartbeat.unasked == 2
+
+
+def test_requests_are_remembered_for_the_mail_log_over_a_restart_too(tmp_path: Path) -> None:
+    first = Running(tmp_path)
+    first.agent.asked = AskedMessages()
+    first.ask(protocol_state="RCPT", instance="4703.6b05ae03.c4c9.0")
+    first.ask(protocol_state="END-OF-MESSAGE", instance="4703.6b05ae03.c4c9.0", queue_id="A1", recipient_count="1")
+    assert first.agent.asked.knows("A1")
+    first.stop()
+    again = Running(tmp_path)
+    again.agent.asked = asked = AskedMessages()
+    again.agent.recall(time.time())
+    assert asked.knows("A1")
+    assert asked.began(0x4703, time.time())
+    again.stop()

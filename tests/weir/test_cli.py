@@ -257,6 +257,8 @@ class TestStatus:
             (agent(freshness=-1.0), ["counts alone: nothing was ever heard from streams"]),
             (agent(stale=True), ["decisions and operators' words are not read to their end"]),
             (agent(dropped=2), ["2 events dropped since its start"]),
+            (agent(unasked=1), ["1 message with a login was never asked about: is Weir in main.cf?"]),
+            (agent(unasked=12), ["12 messages with a login were never asked about: is Weir in main.cf?"]),
             (agent(time=NOW - 62, clock_offset=-61.0), ["its clock is -61.0 s off"]),
         ],
     )

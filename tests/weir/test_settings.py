@@ -141,6 +141,7 @@ def test_a_password_in_the_file_is_refused_and_not_repeated(key: str, variable: 
     [
         ("default_realm = 1", "line 1: default_realm: expected a string, got 1"),
         ('trusted = "10.0.0.0/8"', 'line 1: trusted: expected an array of strings, got "10.0.0.0/8"'),
+        ("log.ignore_uids = ['vmail']", 'line 1: log.ignore_uids: expected an array of integers, got ["vmail"]'),
         ("trusted = [1]", "line 1: trusted: expected an array of strings, got [1]"),
         ("agent = 3", "line 1: agent: expected a table, got 3"),
         ("agent.spool = 3", "line 1: agent.spool: expected a string, got 3"),
@@ -165,6 +166,10 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("default_realm", "@example.org", "a domain"),
     ("trusted", ["10.0.0.1/8"], "networks such as"),
     ("trusted", ["home"], "networks such as"),
+    ("log.files", ["mail.log"], "absolute paths"),
+    ("log.filters", ["filter.example.org"], "addresses such as 192.0.2.1"),
+    ("log.ignore_uids", [-1], "numbers of users"),
+    ("log.ignore_uids", [2**32], "numbers of users"),
     ("kafka.bootstrap_servers", "kafka", "HOST:PORT"),
     ("kafka.bootstrap_servers", "k1:9092,k2", "HOST:PORT"),
     ("kafka.security_protocol", "TLS", "one of PLAINTEXT, SSL"),
