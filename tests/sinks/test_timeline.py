@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sinks import forget, rollups, rows, timeline
+from sinks import decision_rows, forget, rollups, rows, timeline
 from sinks.embedded import Embedded
 from tests.sinks.conftest import KEEP_DAYS
 from tests.sinks.made import NOON, event, events, insert, rows_of
@@ -45,7 +45,9 @@ def test_limits_that_were_keyed_by_what_is_forgotten_go_too(
     kept = event(3, sasl_username="bob@example.org", client_address="192.0.2.99", limits=[hit(others[0])])
     batch = [by_others, own, kept] if subject == ALICE else [own, kept]
     insert(store, "events", rows.EVENT, rows_of(events(batch)))
-    insert(store, "decisions", rows.DECISION, [rows.decision(exhausted(key)) for key in (*keys, *others)])
+    insert(
+        store, "decisions", decision_rows.DECISION, [decision_rows.decision(exhausted(key)) for key in (*keys, *others)]
+    )
     assert forget.forget(store, subject)["decisions"] == len(keys)
     told = [text for (text,) in store.query("SELECT details FROM events FINAL") if text]
     assert len(told) == 1
@@ -60,7 +62,7 @@ def filled(store: Embedded) -> Embedded:
         events([event(1, time=NOON + 1.5), event(2, time=NOON + 2, client_address="2001:db8::7")]),
         events([event(1, time=NOON + 3, recipient="carol@example.net")], host="mx2"),
         events([event(3, time=NOON + 4, sasl_username="bob@example.org", recipient="Alice@Example.org")]),
-        events([b'{"kind":"login","seq":9,"time":1790000099,"sasl_username":"alice@example.org"}']),
+        events([b'{"kind":"greeting","seq":9,"time":1790000099,"sasl_username":"alice@example.org"}']),
     ]
     insert(store, "events", rows.EVENT, rows_of(*batch))
     touched = rollups.nothing()
@@ -69,8 +71,13 @@ def filled(store: Embedded) -> Embedded:
     for subject, beside in ((ALICE, CLIENT), (CLIENT, ALICE)):
         evidence = Evidence("messages", 61, 60, 60, NOON + 5, ["mx1"], [beside, "x"])
         decision = Decision(1, f"id{len(subject)}", subject, "burst", "521 no", evidence, NOON + 5, NOON + 3605)
-        insert(store, "decisions", rows.DECISION, [rows.decision(decision)])
-    insert(store, "words", rows.WORD, [rows.word(Word(1, "w", "release", ALICE, "eve", "new password"), NOON + 6)])
+        insert(store, "decisions", decision_rows.DECISION, [decision_rows.decision(decision)])
+    insert(
+        store,
+        "words",
+        decision_rows.WORD,
+        [decision_rows.word(Word(1, "w", "release", ALICE, "eve", "new password"), NOON + 6)],
+    )
     return store
 
 
@@ -116,11 +123,14 @@ def test_a_forgotten_account_is_found_nowhere(filled: Embedded) -> None:
         "minutes": 3,
         "account_hours": 1,
         "days": 1,
+        "outcomes": 0,
+        "account_outcomes": 0,
         "addresses": 1,
         "decisions": 1,
         "words": 1,
         "evidence": 1,
         "details": 1,
+        "texts": 0,
     }
     assert _texts_with(filled, "alice") == []
     bob = timeline.entries(filled, "sasl_username:bob@example.org", NOON)
@@ -154,10 +164,13 @@ def test_a_forgotten_address_is_found_nowhere_and_accounts_keep_their_sums(fille
         "events": 3,
         "minutes": 3,
         "client_hours": 1,
+        "outcomes": 0,
+        "client_outcomes": 0,
         "decisions": 1,
         "words": 0,
         "evidence": 1,
         "details": 0,
+        "texts": 0,
     }
     assert _texts_with(filled, subjects.value(CLIENT)) == []
     assert timeline.sums(filled, ALICE, NOON) == before
