@@ -1,13 +1,14 @@
 """The history of one subject, and its end."""
 
 import time
+from typing import Any
 
 import pytest
 
 from sinks import decision_rows, forget, rollups, rows, timeline
 from sinks.embedded import Embedded
 from tests.sinks.conftest import KEEP_DAYS
-from tests.sinks.made import NOON, event, events, insert, rows_of
+from tests.sinks.made import NOON, Way, event, events, insert, login, rejected, rows_of
 from weir import subjects
 from weir.decisions import Decision, Evidence
 from weir.limits import Hit
@@ -111,6 +112,89 @@ def test_of_a_client_and_of_a_network(filled: Embedded) -> None:
     assert only.facts["client_address"] == "2001:db8::7"
 
 
+def told(store: Embedded, *batch: rows.Events, now: float = NOON) -> None:
+    """Store what mail logs told, and its sums."""
+    insert(store, "events", rows.EVENT, rows_of(*batch))
+    touched = rollups.nothing()
+    rollups.touch(touched, batch, KEEP_DAYS, now)
+    rollups.make(store, touched)
+
+
+def test_what_the_mail_log_told_is_in_the_history_of_each_subject(store: Embedded) -> None:
+    way = Way(1).submitted().delivery("sent").delivery("bounced", NOON + 60, bounce="listed", text="no")
+    local = Way(10, sasl_username="", client_address="", uid=33).submitted(login="www-data").delivery("deferred")
+    told(store, events([*way.events, *local.events, login(20, failed="credentials", tries=3)]))
+    told(store, events(Way(1).delivery("sent").events, host="mx2"))
+    hour = NOON // 3600 * 3600
+    alice = [("bounced", "listed", 1), ("login_failed", "credentials", 3), ("sent", "", 2), ("submitted", "", 1)]
+    assert timeline.outcomes(store, ALICE, hour) == timeline.outcomes(store, CLIENT, NOON + 3) == alice
+    assert timeline.outcomes(store, ALICE, hour, "mx2") == [("sent", "", 1)]
+    assert timeline.outcomes(store, "uid:33", hour) == [("deferred", "", 1), ("submitted", "", 1)]
+    assert timeline.outcomes(store, ALICE, hour + 3600) == []
+    assert timeline.sums(store, "uid:33", hour).messages == 0
+    found = timeline.entries(store, "uid:33", NOON)
+    assert [(one.kind, one.facts.get("login"), one.facts.get("status")) for one in found] == [
+        ("submitted", "www-data", None),
+        ("delivery", None, "deferred"),
+    ]
+    (bounced,) = [one for one in timeline.entries(store, ALICE, NOON) if one.facts.get("status") == "bounced"]
+    assert (bounced.facts["bounce"], bounced.facts["text"]) == ("listed", "no")
+
+
+def forgetting(store: Embedded, subject: str) -> dict[str, int]:
+    """Alice, Bob and a local user in the same minute; Bob writes to Alice. Then the subject is forgotten."""
+    now = time.time() // 3600 * 3600
+    bob: dict[str, Any] = {"sasl_username": "bob@example.org", "client_address": "192.0.2.10", "submitted": now}
+    to_alice = {"sender": "bob@example.org", "recipient": "alice@example.org"}
+    said = "550 <Alice@example.org> does not like 192.0.2.10"
+    local: dict[str, Any] = {"sasl_username": "", "client_address": "", "uid": 33}
+    batch = [
+        *Way(1, submitted=now).submitted(now).delivery("sent", now).delivery("sent", now).events,
+        *Way(10, **bob).delivery("bounced", now, text=said, **to_alice).delivery("sent", now).events,
+        *Way(20, submitted=now, **local).submitted(now, login="www-data").delivery("sent", now).events,
+        *(login(30, time=now), rejected(31, time=now, sasl_username="alice@example.org")),
+    ]
+    told(store, events(batch), now=now)
+    return forget.forget(store, subject)
+
+
+def counted(store: Embedded, table: str) -> dict[str, int]:
+    return dict(store.query(f"SELECT outcome, sum(count) FROM {table} FINAL GROUP BY outcome"))  # type: ignore[arg-type]
+
+
+OUTCOMES = ("outcomes", "host_outcomes", "account_outcomes", "client_outcomes")
+
+
+def test_a_forgotten_account_is_in_no_outcome(store: Embedded) -> None:
+    counts = forgetting(store, ALICE)
+    assert (counts["events"], counts["texts"], counts["addresses"]) == (5, 1, 2)
+    assert _texts_with(store, "alice") == []
+    assert [counted(store, table) for table in OUTCOMES] == [
+        *[{"bounced": 1, "sent": 2, "submitted": 1}] * 2,
+        *[{"bounced": 1, "sent": 1}] * 2,
+    ]
+    assert not any(forget.forget(store, ALICE).values())
+
+
+def test_a_forgotten_address_is_in_no_outcome_and_accounts_keep_theirs(store: Embedded) -> None:
+    counts = forgetting(store, CLIENT)
+    assert (counts["events"], counts["client_outcomes"], counts["texts"]) == (7, 5, 1)
+    assert _texts_with(store, "192.0.2.10") == []
+    of_accounts = {"bounced": 1, "login": 1, "rejected": 1, "sent": 3, "submitted": 1}
+    assert counted(store, "account_outcomes") == of_accounts
+    assert counted(store, "client_outcomes") == {}
+    assert counted(store, "outcomes") == counted(store, "host_outcomes") == {**of_accounts, "sent": 4, "submitted": 2}
+
+
+def test_a_local_user_is_forgotten(store: Embedded) -> None:
+    counts = forgetting(store, "uid:33")
+    assert (counts["events"], counts["outcomes"]) == (2, 2)
+    assert timeline.entries(store, "uid:33", 0) == []
+    assert timeline.outcomes(store, "uid:33", 0) == []
+    assert counted(store, "host_outcomes") == {"bounced": 1, "login": 1, "rejected": 1, "sent": 3, "submitted": 1}
+    assert _texts_with(store, "www-data") == []
+
+
 def test_nothing_is_known_of_a_stranger(filled: Embedded) -> None:
     assert timeline.entries(filled, "sasl_username:o'hara\\@example.org", NOON) == []
     assert timeline.sums(filled, "sasl_username:o'hara\\@example.org", NOON).events == 0
@@ -191,7 +275,7 @@ def test_an_attempt_that_failed_halfway_is_made_good(filled: Embedded) -> None:
 def _texts_with(store: Embedded, part: str) -> list[str]:
     """The tables whose rows hold it anywhere."""
     found = []
-    for table in ("events", "minutes", "account_hours", "client_hours", "days", "decisions", "words"):
+    for table in ("events", "minutes", "account_hours", "client_hours", "days", "decisions", "words", *OUTCOMES):
         ((count,),) = store.query(f"SELECT count() FROM {table} FINAL WHERE lower(toString(tuple(*))) LIKE '%{part}%'")
         if count:
             found.append(table)
