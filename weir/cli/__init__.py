@@ -41,7 +41,7 @@ Exit codes:
 
 2  wrong usage or settings
 
-3  Kafka (for `history` its store, for `dashboards push` Grafana) cannot be reached within 10 seconds
+3  Kafka (for `history` and `trace` their store, for `dashboards push` Grafana) cannot be reached within 10 seconds
 
 4  refused
 """
