@@ -98,7 +98,7 @@ def test_unasked_is_what_no_request_was_seen_of(asked: dict[str, str], unasked: 
 def test_a_message_that_is_held_is_known_as_asked_when_it_is_released() -> None:
     log = Log().submit().ask(queue_id=A)
     log.write("postfix/submission/smtpd", f"{A}: hold: END-OF-MESSAGE from {CLIENT}: <END-OF-MESSAGE>: x; proto=ESMTP")
-    assert log.reading.queue_ids("sasl_username:alice@weir.test") == []
+    assert log.reading.queued("sasl_username:alice@weir.test") == []
     log.asked = log.reading.teller._asked = AskedMessages()
     log.write("postfix/postsuper", f"{A}: released from hold").queue()
     (event,) = log.only(Submitted)
@@ -156,9 +156,9 @@ def test_a_failed_login_is_told_once_and_a_successful_one_too() -> None:
 def test_what_waits_in_the_queues() -> None:
     log = Log().submit(A, ALICE, "postfix-out/submission").queue(A, service="postfix-out")
     log.write("postfix/pickup", f"{B}: uid=33 from=<form@weir.test>").queue(B)
-    find = log.reading.queue_ids
-    assert find("sasl_username:alice@weir.test") == find("client_address:192.0.2.1") == [("postfix-out", A)]
-    assert find("uid:33") == [("postfix", B)]
+    find = log.reading.queued
+    assert find("sasl_username:alice@weir.test") == find("client_address:192.0.2.1") == [("postfix-out", A, False)]
+    assert find("uid:33") == [("postfix", B, False)]
     assert find("sasl_username:bob@weir.test") == find("client_address:192.0.2.2") == find("uid:34") == []
     log.write("postfix-out/qmgr", f"{A}: removed")
     log.write("postfix/postsuper", f"{B}: placed on hold")
@@ -180,7 +180,7 @@ def test_what_is_known_goes_on_after_a_restart_in_the_midst_of_a_filter() -> Non
     )
     again.deliver("dsn=2.0.0, status=sent (250 ok)", B)
     assert [one.sasl_username for one in again.found if isinstance(one, Delivery)] == ["alice@weir.test"]
-    assert again.reading.queue_ids("sasl_username:alice@weir.test") == [("postfix", A), ("postfix", B)]
+    assert again.reading.queued("sasl_username:alice@weir.test") == [("postfix", A, False), ("postfix", B, False)]
 
 
 def test_outcomes_that_wait_are_told_while_the_log_is_silent() -> None:
