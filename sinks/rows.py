@@ -140,7 +140,8 @@ def events(value: bytes, recipients: str) -> Events:
         head, records = envelopes.decode(value, event_decoder)
     except UNREADABLE:
         return _line_by_line(value, recipients)
-    return _of_records(head, records, value.split(b"\n")[1:], recipients)
+    lines = [] if _SHARED.keys() >= set(map(type, records)) else value.split(b"\n")[1:]
+    return _of_records(head, records, lines, recipients)
 
 
 def _line_by_line(value: bytes, recipients: str) -> Events:
@@ -166,7 +167,7 @@ def _line_by_line(value: bytes, recipients: str) -> Events:
 
 
 def _of_records(head: Head, records: Sequence[Event | Other], lines: Sequence[bytes], recipients: str) -> Events:
-    """Kind by kind: columns of one kind are made together."""
+    """Kind by kind: columns of one kind are made together. `lines` are of use to kinds without columns only."""
     parts = []
     for kind in dict.fromkeys(map(type, records)):
         if kind in _SHARED:
