@@ -1,5 +1,5 @@
-"""`bench maillog`: lines of a mixed mail log per CPU second, the memory of a million messages in flight, and the time from
-a line in the file to its event in Kafka.
+"""`bench maillog`: lines of a mixed mail log per CPU second, the memory of a million messages in flight, and the time
+from a line in the file to its event in Kafka.
 
 Lines are read from a file by the follower's own reader; parsing and tying together come on top. The events come from a
 whole agent, which has nothing else to do, and are timed when a consumer has them.
