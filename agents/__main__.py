@@ -4,6 +4,7 @@ Exit status: 0 after SIGTERM, 1 for what prevents its start, 2 for wrong setting
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,10 +111,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--score", action="append", default=[], metavar="LIMIT=ACTION", help="action of a score; may be repeated")
     add("--no-dns", action="store_true", help="ask no DNS: conditions that need it never hold")
     add("--resolver", default="", metavar="HOST:PORT", help="DNS server; else the system's")
-    add("--dns-timeout", type=float, default=14.0, metavar="SECONDS", help="for a DNS question (default 14)")
-    add("--dns-timeout-max", type=int, default=10, metavar="N", help="time-outs before a list is off (default 10)")
+    add("--dns-timeout", type=_seconds, default=14.0, metavar="SECONDS", help="for a DNS question (default 14)")
+    add("--dns-timeout-max", type=_count, default=10, metavar="N", help="time-outs before a list is off (default 10)")
     add("--dry-run", action="store_true", help="log what the rules say, and answer DUNNO")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on (0: lists are never off), got {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

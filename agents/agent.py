@@ -18,7 +18,7 @@ from prometheus_client import Histogram
 from agents import requests
 from agents.follower import Record
 from agents.freshness import Freshness
-from agents.knowledge import Knowledge
+from agents.knowledge import Knowledge, Learned
 from agents.limits import FleetLimits
 from agents.maillog.asked import AskedMessages
 from agents.message_counts import MessageCounts
@@ -26,9 +26,9 @@ from agents.policy_protocol import MAX_RULES_ACTION, PolicyRequest, parse, parse
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from agents.verdict import DUNNO, Verdict, by_rule, judge
-from weir import __version__, echo, limits, subjects, topics
+from weir import __version__, echo, limits, operators, subjects, topics
 from weir.decisions import Decision
-from weir.events import Delivery, Heartbeat, Login, Rejected, Removed, Request, Submitted, is_accepted
+from weir.events import MAX_TEXT, Delivery, Heartbeat, Login, Queue, Rejected, Removed, Request, Submitted, is_accepted
 from weir.limits import Hit
 from weir.rules.counters import Counters
 from weir.rules.needs import Limit, Outcome
@@ -36,6 +36,7 @@ from weir.settings import Rules
 
 if TYPE_CHECKING:  # DNS and patterns cost memory, which an agent without rules need not pay
     from agents.engine import Engine
+    from agents.holding import Holding
 
 ALONE_SECONDS = 10.0
 """Older knowledge of the fleet about us is told: we count alone."""
@@ -71,6 +72,8 @@ class Agent:
         self.counts = MessageCounts()
         self.asked: AskedMessages | None = None
         """If the mail log is followed."""
+        self.holding: Holding | None = None
+        """If the mail log is followed: what is done with mail in the queues."""
         self.unasked = 0
         """Messages with a login that the mail log tells of, and that nobody asked about."""
         self.freshness = Freshness()
@@ -227,8 +230,7 @@ class Agent:
         self.clock_offset = self.freshness.clock_offset
         self.age = age = self.freshness.age(now)
         self.knowledge.decisions.expire(now - self.clock_offset, 1000)
-        if self.engine is not None:
-            self.counters.sweep(now)
+        self.counters.sweep(now)
         alone = (now - self._started if age < 0 else age) > ALONE_SECONDS
         if alone != self._alone:
             self._alone = alone
@@ -245,9 +247,49 @@ class Agent:
         learned = self.knowledge.learn(record, now)
         if learned is None:
             return []
-        if learned.decision is not None and self.knowledge.complete:
-            self._tell(learned.decision, now)
+        if self.knowledge.complete:
+            if learned.decision is not None:
+                self._tell(learned.decision, now)
+            if self.holding is not None and learned.record.key:
+                self._hold(self.holding, learned)
         return [learned.record]
+
+    @staticmethod
+    def _hold(holding: "Holding", learned: Learned) -> None:
+        """Do with mail in the queues what follows from a record."""
+        record = learned.record
+        if learned.decision is not None:
+            holding.blocked(learned.decision.subject)
+        elif record.topic == topics.OPERATORS and record.value is not None:
+            word = operators.decoder.decode(record.value)
+            if word.word == "block":
+                holding.blocked(word.subject)
+            elif word.word == "release":
+                holding.released(word.subject, word.id, word.queue)
+
+    def cause(self, subject: str) -> str:
+        """Id of the decision or of the operator's word that blocks this subject now, or ""."""
+        now = time.time() - self.freshness.clock_offset
+        return judge((subject,), self.knowledge.decisions, self.knowledge.operators, now).decision
+
+    def blocked_local_users(self) -> set[str]:
+        """Local users that are, or were, blocked."""
+        known = (*self.knowledge.decisions, *self.knowledge.operators.standing)
+        return {subject for subject in known if subjects.is_uid(subject)}
+
+    def tell_queue(self, subject: str, how: str, messages: int, cause: str, error: str) -> None:
+        """Keep an event of what was done with mail in the queues."""
+        event = Queue(
+            seq=0,
+            time=time.time(),
+            clock_offset=self.freshness.clock_offset,
+            subject=subject,
+            how=how,
+            messages=messages,
+            cause=cause,
+            error=error[:MAX_TEXT],
+        )
+        self._spool.append(event)
 
     def _tell(self, decision: Decision, now: float) -> None:
         delay = now - decision.evidence.time

@@ -13,6 +13,8 @@ from weir import decisions, limits
 
 GRACE = 120.0
 """Seconds that a decision stays in memory after its end: until the clock's offset is known, `now` may be wrong."""
+MAX_SUBJECTS = 1_000_000
+"""Some 300 MB. What a client sends may be what a limit counts; whom a detector blocks always finds room."""
 _IDENTITY = "\0"
 """Stands for the decision's id in the text of an action, which is then the same for all decisions of a cause."""
 
@@ -43,11 +45,17 @@ class Decisions:
     def __init__(self) -> None:
         self._of: dict[str, InForce] = {}
         """The first of each subject's; almost always it is the only one."""
+        self.left_out = 0
+        """Limits of the fleet that found no room."""
         self._round: Iterator[str] = iter(())
 
     def __len__(self) -> int:
         """Subjects with decisions."""
         return len(self._of)
+
+    def __iter__(self) -> Iterator[str]:
+        """Those subjects."""
+        return iter(self._of)
 
     def apply(self, key: bytes, value: bytes | None, now: float, recalled: bool = False) -> decisions.Decision | None:
         """Take in one record of weir.decisions; None as value removes what stands under that key.
@@ -63,6 +71,9 @@ class Decisions:
         if decision.version != decisions.VERSION or (decision.cause, decision.subject) != (cause, subject):
             raise ValueError(f"expected a decision of version {decisions.VERSION} that agrees with its key {key!r}")
         blocks = not decision.shadow and decision.until + GRACE > now
+        if blocks and cause == limits.CAUSE and len(self._of) >= MAX_SUBJECTS and subject not in self._of:
+            self.left_out += 1
+            return None
         self._replace(subject, cause, _in_force(decision, recalled) if blocks else None)
         return decision if blocks and now < decision.until else None
 

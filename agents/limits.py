@@ -25,6 +25,8 @@ from weir.rules.needs import Limit
 from weir.settings import Rules
 
 FLEET, HOST = "fleet", "host"
+_LIMITS_KEPT = 10_000
+"""A rule may make its maximum of what a client sends, and so any number of limits."""
 
 
 class _Shared(NamedTuple):
@@ -101,6 +103,8 @@ class FleetLimits:
         except KeyError:
             own = self._settings.own.get(limit.rule)
             scope = own.limits if own is not None else self._settings.limits
+            if len(self._known) >= _LIMITS_KEPT:
+                self._known.clear()
             is_shared = scope == FLEET and limits.fits(limit)
             found = self._known[limit] = _Shared(limits.digest(limit), limits.what(limit)) if is_shared else None
             return found

@@ -82,6 +82,11 @@ class AgentCollector(Collector):
             "Limits not told to the fleet: too many hit one request",
             self._agent.limits.not_shared,
         )
+        yield (
+            "limits_left_out",
+            "Limits exhausted in the fleet that found no room in memory",
+            knowledge.decisions.left_out,
+        )
         yield "messages_forgotten", "Messages under way that had to be forgotten", self._agent.counts.forgotten
 
     def _gauges(self) -> Iterator[tuple[str, str, float]]:

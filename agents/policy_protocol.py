@@ -18,7 +18,7 @@ import msgspec
 from weir.events import MAX_TEXT, Request
 
 MAX_LINE = 8 * 1024
-"""Bytes of one line, its line break apart."""
+"""Bytes of one line for `parse`, its line break apart."""
 MAX_REQUEST = 64 * 1024
 """Bytes of one request, the two line breaks at its end apart."""
 MAX_ACTION = 512
@@ -109,8 +109,8 @@ class RequestReader(Generic[T]):
         """The same where a request may end in either way, or has not come to its end."""
         found = _ANY_END.search(self._buffer, self._searched)
         if found is None:
-            if len(self._buffer) - self._start > MAX_LINE:
-                _check_lengths(self._buffer[self._start :].removesuffix(b"\n"))
+            if len(self._buffer) - self._start > MAX_REQUEST + 1:
+                raise ProtocolError(f"expected a request of at most {MAX_REQUEST} bytes")
             self._searched = max(self._start, len(self._buffer) - 2)
             return None
         request = self._buffer[self._start : found.start()]
@@ -121,7 +121,9 @@ class RequestReader(Generic[T]):
 def parse(lines: bytes) -> PolicyRequest:
     """A request from its lines, joined by line breaks. Raises ProtocolError."""
     if len(lines) > MAX_LINE:
-        _check_lengths(lines)
+        _check_length(lines)
+        if max(map(len, lines.split(b"\n"))) > MAX_LINE:
+            raise ProtocolError(f"expected lines of at most {MAX_LINE} bytes")
     # Lines of one `=` each, without quotes and backslashes, become a JSON object by two replacements, and anything
     # else becomes no JSON: so almost every request costs us half of what lines one by one would.
     if b'"' not in lines and b"\\" not in lines and lines.startswith(_HEAD):
@@ -139,10 +141,10 @@ def parse_attributes(lines: bytes) -> dict[str, str]:
     """All attributes of a request, whatever their names; of one that comes twice the last value counts.
 
     Unlike `parse` it takes requests of any kind, none named included: the caller looks at `request`. Values are cut to
-    MAX_VALUE; bytes that are no UTF-8 are written as `\\xNN`. Raises ProtocolError.
+    MAX_VALUE; bytes that are no UTF-8 are written as `\\xNN`; lines without `=` are passed over, as in postfwd. Raises
+    ProtocolError for more than MAX_REQUEST bytes.
     """
-    if len(lines) > MAX_LINE:
-        _check_lengths(lines)
+    _check_length(lines)
     if b'"' not in lines and b"\\" not in lines:  # as in `parse`
         try:
             attributes = _decode_attributes(b'{"' + lines.replace(b"=", b'":"').replace(b"\n", b'","') + b'"}')
@@ -150,7 +152,7 @@ def parse_attributes(lines: bytes) -> dict[str, str]:
             attributes = _attributes_by_lines(lines)
     else:
         attributes = _attributes_by_lines(lines)
-    if len(lines) > MAX_VALUE and max(map(len, attributes.values())) > MAX_VALUE:
+    if len(lines) > MAX_VALUE and max(map(len, attributes.values()), default=0) > MAX_VALUE:
         return {name: value[:MAX_VALUE] for name, value in attributes.items()}
     return attributes
 
@@ -169,9 +171,8 @@ def _attributes_by_lines(lines: bytes) -> dict[str, str]:
     attributes = {}
     for line in lines.decode("utf-8", "backslashreplace").split("\n"):
         name, equals, value = line.partition("=")
-        if not equals:
-            raise ProtocolError("expected lines of the form name=value")
-        attributes[name] = value
+        if equals:
+            attributes[name] = value
     return attributes
 
 
@@ -206,8 +207,6 @@ def _number(text: str) -> int:
         return 0
 
 
-def _check_lengths(lines: bytes) -> None:
+def _check_length(lines: bytes) -> None:
     if len(lines) > MAX_REQUEST:
         raise ProtocolError(f"expected a request of at most {MAX_REQUEST} bytes")
-    if max(map(len, lines.split(b"\n"))) > MAX_LINE:
-        raise ProtocolError(f"expected lines of at most {MAX_LINE} bytes")

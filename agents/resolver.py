@@ -7,7 +7,8 @@ Invariants
   be, what is garbled, late or refused is no answer.
 - A question goes out under a random id from a socket of its own, whose port the kernel draws; only a reply from that
   server with that id and question counts.
-- Questions about lists and other questions have their own room, so that slow names which clients send delay no list.
+- Each list has its own room, and so has each type of other questions: a slow list delays no other list, and slow names
+  which clients send delay none.
 - After `close` there is neither a task nor a socket.
 """
 
@@ -17,7 +18,7 @@ import re
 import socket
 import struct
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, cast
@@ -53,7 +54,7 @@ NEGATIVE_TTL = 60
 FAILED_TTL = 15
 """Seconds that a failure is kept, so that the next recipient of a message does not wait too (RFC 9520: 1 to 300)."""
 UNDER_WAY = 256
-"""Questions about lists that are out at once, and as many others; further ones wait, which counts as their time."""
+"""Questions that are out at once about one list, or of one type; further ones wait, which counts as their time."""
 _ATTEMPTS = 2
 _MAX_TEXT = 512
 _MAX_MESSAGE = 65_535
@@ -104,8 +105,8 @@ class Resolver:
         self._clock = clock
         self._cache = _Cache(clock)
         self._under_way: dict[_Key, asyncio.Task[Values]] = {}
-        self._room_for_lists = asyncio.Semaphore(UNDER_WAY)
-        self._room = asyncio.Semaphore(UNDER_WAY)
+        self._rooms: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(UNDER_WAY))
+        """By list, which rules name, or type."""
         self._timeouts_of: Counter[str] = Counter()
         self._counted_since = clock()
         self._closed = False
@@ -165,7 +166,7 @@ class Resolver:
         sent = False
         answer = _NOTHING
         try:
-            async with asyncio.timeout(self._timeout), self._room_for_lists if question.list else self._room:
+            async with asyncio.timeout(self._timeout), self._rooms[question.list or question.type]:
                 sent = True
                 answer = await self._ask(_key(question))
                 answer = _Answer(answer.values, max(answer.ttl, question.ttl))

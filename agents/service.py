@@ -2,7 +2,7 @@
 
     start   spool opened, snapshot and messages under way recalled, sockets served; READY=1 when the topics are read to
             their end, or after READY_SECONDS (what is known then counts, marked stale)
-    SIGHUP  settings and rules are read again; what has an error changes nothing
+    SIGHUP  settings and rules are read again, be it the first rules or none any more; what has an error changes nothing
     stop    nothing more is accepted, what has come is answered, events are shipped for SHIP_SECONDS, and what is left
             lies in the spool; the host's counters of limits are kept
 
@@ -39,6 +39,7 @@ from weir.settings import Rules, Settings
 
 if TYPE_CHECKING:
     from agents.engine import Engine
+    from agents.holding import Holding
     from agents.maillog.reader import MailLog
     from agents.maillog.telling import Told
     from agents.resolver import Resolver
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 READY_SECONDS = 5.0
 SHIP_SECONDS = 3.0
 HEARTBEAT_SECONDS = 5.0
+HOLD_SECONDS = 5.0
+"""Between two looks at which local users may not submit."""
 FINISH_SECONDS = 1.0
 """At the stop, for requests whose rules wait for DNS and the like."""
 _M_ARENA_MAX = -8  # malloc.h
@@ -69,14 +72,15 @@ class Service:
         directory = settings.agent.spool
         self._spool = Spool(directory, host, settings.agent.spool_max_bytes)
         self._snapshot = Snapshot(directory / "decisions.snapshot")
-        self._resolver = _resolver(settings.rules) if settings.rules.files and settings.rules.dns else None
+        self._resolver: Resolver | None = None
+        self._state: State | None = None
+        """Keeps the counters, from the first rules on."""
+        self._has_rules = asyncio.Event()
         engine = self._engine(settings.rules) if settings.rules.files else None
         self._agent = Agent(host, settings.default_realm, self._spool, self._snapshot, engine)
         self._agent.configure(settings.default_realm, settings.rules)
-        if engine is None:
-            self._server = PolicyServer(self._agent.answer, self._agent.settle)
-        else:
-            self._server = PolicyServer(self._agent.answer_by_rules, self._agent.settle, read_for_rules)
+        self._server = PolicyServer(self._agent.answer, self._agent.settle)
+        self._look_at_own()
         self._agent.settle_soon = self._server.settle_soon
         self._shipper = Shipper(self._spool, settings.kafka, self._on_delivered)
         self._follower = Follower(settings.kafka, self._on_records, self._on_ready)
@@ -95,7 +99,9 @@ class Service:
             self._spool.open()
             stack.callback(self._spool.close)
             self._agent.recall(time.time())
-            state = await self._keep_counters(stack) if self._agent.engine is not None else None
+            self._of_rules = await stack.enter_async_context(AsyncExitStack())
+            if self._agent.engine is not None:
+                await self._begin_rules()
             gc.freeze()  # what was recalled stays: no collection need look at it
             self._snapshot.start()
             stack.callback(self._snapshot.close)
@@ -108,35 +114,55 @@ class Service:
                 stack.push_async_callback(asyncio.to_thread, self._maillog.stop)
             await stack.enter_async_context(listen(self._settings.agent, self._server))
             self._serve_metrics()
-            await self._work(state)
+            await self._work()
         log.info("stopped")
 
-    async def _keep_counters(self, stack: AsyncExitStack) -> State:
-        """Take up the host's counters from before a restart, and let commands on this host ask about them."""
+    async def _begin_rules(self) -> None:
+        """Take up the host's counters from before a restart, let commands on this host ask, and ask the rules. Raises
+        OSError if counters cannot be kept."""
         from agents import control
 
         directory = self._settings.agent.spool
         state = State(directory / "limits", self._agent.counters)
-        state.restore(time.time())
-        stack.callback(state.close)
-        await stack.enter_async_context(control.serve(directory, self._agent))
-        return state
+        await asyncio.to_thread(state.restore, time.time())
+        self._of_rules.callback(state.close)
+        await self._of_rules.enter_async_context(control.serve(directory, self._agent))
+        self._server.close()  # Postfix comes again, and is read for rules then
+        self._server.answer, self._server.read = self._agent.answer_by_rules, read_for_rules
+        self._state = state
 
-    async def _work(self, state: State | None) -> None:
+    async def _keep_counters(self) -> None:
+        """From the first rules on, even if there are none at the start."""
+        if self._state is None:
+            await self._has_rules.wait()
+            try:
+                await self._begin_rules()
+            except OSError as error:
+                log.error("rules cannot be used before a restart", error=str(error))  # noqa: TRY400
+                self._agent.engine = None
+                return
+        if self._state is not None:
+            await self._state.keep()
+
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._tell_ready()),
                 group.create_task(process.every(HEARTBEAT_SECONDS, lambda: self._agent.heartbeat(time.time()))),
                 group.create_task(process.every(1.0, lambda: self._agent.tick(time.time()))),
+                group.create_task(self._keep_counters()),
             ]
-            if state is not None:
-                tasks.append(group.create_task(state.keep()))
+            holding = self._agent.holding
+            if holding is not None and self._maillog is not None:
+                tasks.append(group.create_task(self._hold(holding, self._maillog)))
             if (seconds := systemd.watchdog_seconds()) is not None:
                 tasks.append(group.create_task(process.every(seconds / 2, lambda: systemd.notify("WATCHDOG=1"))))
             await self._stopping.wait()
             systemd.notify("STOPPING=1")
             for task in tasks:
                 task.cancel()
+        if holding is not None:
+            await holding.stop()
         if self._agent.engine is not None:
             await self._agent.engine.finish(FINISH_SECONDS)
         if self._resolver is not None:
@@ -168,27 +194,44 @@ class Service:
         except settings_file.SettingsError as error:
             log.error("settings not reloaded, the former ones stay", errors=error.errors)  # noqa: TRY400
         else:
-            restart = _fixed(settings) != _fixed(self._settings)
+            restart = self._needs_restart(settings)
             self._settings = settings
             self._agent.configure(settings.default_realm, settings.rules)
             if self._maillog is not None:
                 self._maillog.reading.teller.default_realm = settings.default_realm
             log.info("settings reloaded", restart_needed=restart)
         self._reload_rules()
+        self._look_at_own()
+
+    def _needs_restart(self, settings: Settings) -> bool:
+        """Whether something is taken at the start only, and differs."""
+        old, new = self._settings, settings
+        differs = (old.agent, old.kafka, old.log, old.queue) != (new.agent, new.kafka, new.log, new.queue)
+        return differs or (self._resolver is not None and _of_resolver(old.rules) != _of_resolver(new.rules))
 
     def _reload_rules(self) -> None:
         engine, rules = self._agent.engine, self._settings.rules
-        if engine is None or not rules.files:
+        if not rules.files:
+            if engine is not None:
+                self._agent.engine = None  # what is under way ends by it
+                log.info("no rules are in use any more")
             return
-        if (rules.files, rules.scores) == self._sources:
+        if engine is not None and _of_engine(rules) == self._engine_is_of:
             engine.reload()
             return
         try:
-            self._agent.engine = self._engine(rules)  # what is under way ends by the former one
+            self._agent.engine = self._engine(rules)
         except (OSError, ValueError) as error:
             log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())  # noqa: TRY400
         else:
+            self._has_rules.set()
             log.info("other rule files are in use", files=rules.files, digest=self._agent.engine.ruleset.digest)
+
+    def _look_at_own(self) -> None:
+        """Settings of a rule that is not there do nothing: most likely its id is misspelt."""
+        engine, own = self._agent.engine, self._settings.rules.own
+        if engine is not None and (unknown := sorted(own.keys() - {rule.id for rule in engine.ruleset.rules})):
+            log.warning("rules.own names rules that are not there", ids=unknown)
 
     def _engine(self, rules: Rules) -> "Engine":
         """The rules of these settings, which are in use then. Raises RulesError, ValueError and OSError."""
@@ -196,20 +239,40 @@ class Service:
         from weir.rules import scores
         from weir.rules.ruleset import Source
 
+        if rules.dns and self._resolver is None:
+            self._resolver = _resolver(rules)
         engine = Engine(
-            [Source(Path(file)) for file in rules.files], dict(map(scores.parse, rules.scores)), self._resolver
+            [Source(Path(file)) for file in rules.files],
+            dict(map(scores.parse, rules.scores)),
+            self._resolver if rules.dns else None,
         )
-        self._sources = rules.files, rules.scores
+        self._engine_is_of = _of_engine(rules)
         return engine
 
+    async def _hold(self, holding: "Holding", log: "MailLog") -> None:
+        """Keep mail of blocked accounts in the queues: of those that were blocked while we were away, too."""
+        await self._read.wait()
+        await asyncio.sleep(HOLD_SECONDS)  # the mail log is taken up meanwhile
+        for subject in await asyncio.to_thread(log.senders) | self._agent.blocked_local_users():
+            if self._agent.cause(subject):
+                holding.blocked(subject)
+        while True:
+            await holding.refresh_submitters()
+            await asyncio.sleep(HOLD_SECONDS)
+
     def _read_log(self, settings: Settings) -> "MailLog":
+        from agents.holding import Holding
         from agents.maillog.asked import AskedMessages
         from agents.maillog.reader import MailLog
+        from agents.queue.client import QueueClient
 
         self._agent.asked = asked = AskedMessages()
         path = settings.agent.spool / "messages"
         realm = settings.default_realm
-        return MailLog(settings.log, realm, path, asked, self._on_told, lambda: self._spool.log_position)
+        log = MailLog(settings.log, realm, path, asked, self._on_told, lambda: self._spool.log_position)
+        client = QueueClient(settings.queue.socket)
+        self._agent.holding = Holding(client, log.queued, self._agent.cause, self._agent.tell_queue)
+        return log
 
     def _on_told(self, events: "list[Told]", position: bytes) -> bool:
         """In the mail log's threads: some hundred lines at a time, when the spool has room; False: the agent ends."""
@@ -258,11 +321,13 @@ def _resolver(rules: Rules) -> "Resolver":
         raise OSError(f"rules need DNS, or rules.dns = false: {error}") from None
 
 
-def _fixed(settings: Settings) -> tuple[object, ...]:
-    """What is taken at the start only."""
-    rules = settings.rules
-    resolver = (rules.dns, rules.resolver, rules.dns_timeout_seconds, rules.dns_timeouts)
-    return settings.agent, settings.kafka, settings.log, bool(rules.files), resolver
+def _of_engine(rules: Rules) -> tuple[object, ...]:
+    """What an engine is made of, but for the files' texts."""
+    return rules.files, rules.scores, rules.dns
+
+
+def _of_resolver(rules: Rules) -> tuple[object, ...]:
+    return rules.resolver, rules.dns_timeout_seconds, rules.dns_timeouts
 
 
 def _tune() -> None:

@@ -47,7 +47,10 @@ class _End(msgspec.Struct):
 
 _encode = msgspec.json.encode
 _decode_head = msgspec.json.Decoder(_Head).decode
-_decode_line = msgspec.json.Decoder(list[Counter] | _End).decode
+_decode_end = msgspec.json.Decoder(_End).decode
+_decode_batch = msgspec.json.Decoder(list[Counter]).decode
+_END = b"{"
+"""How the last line begins; those of counters begin with another."""
 
 
 class State:
@@ -68,17 +71,16 @@ class State:
 
     def restore(self, now: float) -> None:
         """Take up the counters of the file that are not over at `now` (Unix seconds)."""
-        records: list[Counter] = []
         try:
             with self._path.open("rb") as file:
+                _check(file)
                 for batch in _batches(file):
-                    records += batch
+                    self._counters.restore(batch, now)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             log.error("kept counters cannot be read, all begin at nothing", file=str(self._path), error=str(error))  # noqa: TRY400
             return
-        self._counters.restore(records, now)
         log.info("counters taken up", counters=len(self._counters))
 
     async def keep(self) -> None:
@@ -94,6 +96,7 @@ class State:
             with self._new() as file:
                 for line in self._lines():
                     file.write(line)
+                _sync(file)
                 self._replace(file)
         except OSError as error:
             self._tell(error)
@@ -103,9 +106,9 @@ class State:
         try:
             with self._new() as file:
                 for line in self._lines():
-                    file.write(line)
-                    await asyncio.sleep(0)
-                await asyncio.to_thread(self._replace, file)
+                    await asyncio.to_thread(file.write, line)
+                await asyncio.to_thread(_sync, file)
+                self._replace(file)  # here and in no thread: whoever is cancelled replaces nothing after `close`
         except OSError as error:
             self._tell(error)
         else:
@@ -126,8 +129,6 @@ class State:
         return self._path.with_suffix(".new").open("wb")
 
     def _replace(self, file: BinaryIO) -> None:
-        file.flush()
-        os.fsync(file.fileno())
         Path(file.name).replace(self._path)
 
     def _tell(self, error: OSError) -> None:
@@ -136,18 +137,31 @@ class State:
         self._failing = True
 
 
-def _batches(file: BinaryIO) -> Iterator[list[Counter]]:
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _check(file: BinaryIO) -> None:
     """Raises ValueError for a file that is not whole, or none of ours."""
     line = file.readline()
     if _decode_head(line).version != VERSION:
         raise ValueError(f"expected version {VERSION}")
     check = crc32(line)
     for line in file:
-        decoded = _decode_line(line)
-        if isinstance(decoded, _End):
-            if decoded.crc32 != check:
+        if line.startswith(_END):
+            if _decode_end(line).crc32 != check:
                 raise ValueError("its check sum is another")
             return
         check = crc32(line, check)
-        yield decoded
     raise ValueError("its end is missing")
+
+
+def _batches(file: BinaryIO) -> Iterator[list[Counter]]:
+    """Of a file that was checked: only a few are in memory at a time, beside the counters themselves."""
+    file.seek(0)
+    file.readline()
+    for line in file:
+        if line.startswith(_END):
+            return
+        yield _decode_batch(line)

@@ -4,7 +4,7 @@ Invariant: each comparison returns what is wrong, one text each, and nothing if 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -13,7 +13,7 @@ import msgspec
 
 from fleet.load import END_OF_MESSAGE, RCPT, Asked
 from fleet.reading import Message, read_topic
-from streams import changelog, windows
+from streams import changelog, outcomes, windows
 from weir import envelopes, events, subjects, tallies, topics
 from weir.events import Event, Request
 from weir.tallies import Tally
@@ -46,6 +46,15 @@ class Window(NamedTuple):
     """Time of the newest release."""
 
 
+class Outcomes(NamedTuple):
+    """A record of weir.windows about what the mail log told of a subject."""
+
+    counts: dict[str, dict[int, int]]
+    """Result → bucket of five minutes → how often."""
+    after: float
+    """Time of the newest release."""
+
+
 @dataclass
 class Found:
     """What the topics hold of some hosts."""
@@ -59,6 +68,8 @@ class Found:
     """Seqs and subjects as they lie on weir.tallies, repeated ones too."""
     windows: dict[str, Window] = field(default_factory=dict)
     """By subject, whoever sent it."""
+    outcomes: dict[str, Outcomes] = field(default_factory=dict)
+    """So are these."""
     counted: dict[Line, int] = field(default_factory=dict)
     """Last seq that streams have counted."""
     contradictions: list[str] = field(default_factory=list)
@@ -97,13 +108,21 @@ def read(bootstrap: str, hosts: Iterable[str]) -> Found:
             if found.tallies.setdefault((identity, tally.subject), tally) != tally:
                 found.contradictions.append(f"two tallies of {tally.subject} are {identity}")
     for (partition, key), value in newest(read_topic(bootstrap, topics.WINDOWS)).items():
-        kind, _, name = key.decode(errors="replace").partition(":")
-        if kind == "s":
-            found.windows[name] = _window(value)
-        elif kind == "h":
-            host, _, epoch = name.rpartition(":")
-            found.counted[Line(partition, host, epoch)] = changelog.decode_host(value).seq
+        _take_record(found, partition, key, value)
     return found
+
+
+def _take_record(found: Found, partition: int, key: bytes, value: bytes) -> None:
+    """Take in a record of weir.windows."""
+    kind, _, name = key.decode(errors="replace").partition(":")
+    if kind == "s":
+        found.windows[name] = _window(value)
+    elif kind == "r":
+        told = outcomes.decode(value)
+        found.outcomes[name] = Outcomes(told.counts, told.after)
+    elif kind == "h":
+        host, _, epoch = name.rpartition(":")
+        found.counted[Line(partition, host, epoch)] = changelog.decode_host(value).seq
 
 
 def newest(messages: Iterable[Message]) -> dict[tuple[int, bytes], bytes]:
@@ -232,6 +251,19 @@ def miscounted(truth: Sequence[Asked], found: Found) -> list[str]:
     ]
 
 
+def miscounted_outcomes(truth: Mapping[str, Mapping[str, int]], found: Found) -> list[str]:
+    """Subjects whose outcomes add up to something else than what happened: subject → result → how often."""
+    counted = {
+        subject: {result: sum(counts.values()) for result, counts in told.counts.items()}
+        for subject, told in found.outcomes.items()
+    }
+    return [
+        f"outcomes of {subject}: counted {counted.get(subject, {})}, expected {dict(results)}"
+        for subject, results in truth.items()
+        if counted.get(subject, {}) != results
+    ]
+
+
 # From the spool to the windows
 
 
@@ -290,26 +322,43 @@ def unlike_events(found: Found) -> list[str]:
 
 
 def wrong_windows(found: Found) -> list[str]:
-    """Subjects whose windows are not the sums of their tallies, and hosts that are not counted to their end."""
+    """Subjects whose windows or outcomes are not the sums of their tallies, and hosts that are not counted to their
+    end."""
+    return [*_wrong_sums(found), *_wrong_outcomes(found), *_wrong_ends(found)]
+
+
+def _wrong_sums(found: Found) -> Iterator[str]:
     sums: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
-    last: dict[Line, int] = {}
-    for (identity, subject), tally in found.tallies.items():
-        line = Line(subjects.partition(subject), identity.host, identity.epoch)
-        last[line] = max(last.get(line, 0), identity.seq)
+    for (_, subject), tally in found.tallies.items():
         window = found.windows.get(subject)
         bucket = windows.bucket_of(tally.time)
         is_before = window is not None and bucket * windows.BUCKET_SECONDS < window.after
         if (tally.messages or tally.recipients) and not is_before:
             messages, recipients = sums[subject].get(bucket, (0, 0))
             sums[subject][bucket] = (messages + tally.messages, recipients + tally.recipients)
-    wrong = [
-        f"window of {subject} is {found.windows.get(subject)}, expected {buckets}"
-        for subject, buckets in sums.items()
-        if subject not in found.windows or found.windows[subject].buckets != buckets
-    ]
-    wrong += [
-        f"{line} is counted to {found.counted.get(line)}, expected {seq}"
-        for line, seq in last.items()
-        if found.counted.get(line) != seq
-    ]
-    return wrong
+    for subject, buckets in sums.items():
+        if subject not in found.windows or found.windows[subject].buckets != buckets:
+            yield f"window of {subject} is {found.windows.get(subject)}, expected {buckets}"
+
+
+def _wrong_outcomes(found: Found) -> Iterator[str]:
+    sums: dict[str, dict[str, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))
+    for (_, subject), tally in found.tallies.items():
+        told = found.outcomes.get(subject)
+        bucket = outcomes.bucket_of(tally.time)
+        is_before = told is not None and bucket * outcomes.BUCKET_SECONDS < told.after
+        if tally.results and not is_before:
+            sums[subject][tally.result][bucket] += tally.results
+    for subject, expected in sums.items():
+        if subject not in found.outcomes or found.outcomes[subject].counts != expected:
+            yield f"outcomes of {subject} are {found.outcomes.get(subject)}, expected {dict(expected)}"
+
+
+def _wrong_ends(found: Found) -> Iterator[str]:
+    last: dict[Line, int] = {}
+    for identity, subject in found.tallies:
+        line = Line(subjects.partition(subject), identity.host, identity.epoch)
+        last[line] = max(last.get(line, 0), identity.seq)
+    for line, seq in last.items():
+        if found.counted.get(line) != seq:
+            yield f"{line} is counted to {found.counted.get(line)}, expected {seq}"

@@ -23,14 +23,15 @@ _DONE = "SETTINGS mutations_sync = 2"
 """Return when it is done, on all replicas."""
 
 
-def forget(store: Store, subject: str) -> dict[str, int]:
-    """Remove a subject; returns how many rows of which kind held it. Raises StoreError: then forget once more."""
+def forget(store: Store, subject: str, default_realm: str = "") -> dict[str, int]:
+    """Remove a subject, an account also where limits leave out its realm; returns how many rows of which kind held it.
+    Raises StoreError: then forget once more."""
     told = f"subject = {quoted(subject)}"
     beside = f"has(beside, {quoted(subject)})"
     counts = _forget_account(store, subject) if subjects.is_account(subject) else _forget_client(store, subject)
     for table in ("decisions", "words"):
         counts[table] = _delete(store, table, told)
-    for part in in_parts(_limits_of(store, subject)):
+    for part in in_parts(_limits_of(store, subject, default_realm)):
         counts["decisions"] += _delete(store, "decisions", f"subject IN ({part})")
     kept = f"beside = arrayFilter(x -> x != {quoted(subject)}, beside)"
     counts["evidence"] = _update(store, "decisions", kept, beside)
@@ -45,12 +46,17 @@ def _in_details(subject: str) -> tuple[str, str]:
     return quoted(text), quoted(f"={text[1:]}")
 
 
-def _limits_of(store: Store, subject: str) -> list[str]:
+def _limits_of(store: Store, subject: str, default_realm: str) -> list[str]:
     """Limits that were keyed by its name, whatever the item, and have decisions."""
     name = subjects.value(subject)
-    narrow = "" if name.endswith("/64") else f"AND positionCaseInsensitiveUTF8(subject, {quoted(name)}) > 0"
+    short = name.removesuffix(f"@{default_realm.lower()}")
+    narrow = "" if name.endswith("/64") else f"AND positionCaseInsensitiveUTF8(subject, {quoted(short)}) > 0"
     found = store.query(f"SELECT DISTINCT subject FROM decisions WHERE startsWith(subject, 'limit:') {narrow}")  # noqa: S608
-    return [limit for (limit,) in found if subjects.owner(limit) == subject or limit.partition("=")[2].lower() == name]
+    return [
+        limit
+        for (limit,) in found
+        if subjects.owner(limit, default_realm) == subject or limit.partition("=")[2].lower() == name
+    ]
 
 
 def _forget_account(store: Store, subject: str) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """The brake: when detectors block too many accounts at once it is more likely our mistake than an attack.
 
-Invariants: only blocks that are carried out count, and only of accounts: clients an attacker can make at will. An
-account counts once, at its newest block. Pure: records of weir.decisions and the time come in as values.
+Invariants: only blocks that are carried out count, and only of accounts: clients an attacker can make at will, and one
+hole in a web application gives him the local users of many sites at once; so neither may hold back the blocks of stolen
+accounts. An account counts once, at its newest block. Pure: records of weir.decisions and the time come in as values.
 """
 
 import heapq

@@ -2,6 +2,7 @@
 
     s:SUBJECT       window of a subject (`streams.windows.Record`)
     l:SUBJECT       window of a limit (`streams.records.LimitRecord`)
+    r:SUBJECT       what the mail log told of a subject (`streams.records.OutcomeRecord`)
     h:HOST:EPOCH    how far that host's events are counted (`Host`)
     o               next offset of weir.tallies (`NextOffset`)
 
@@ -12,7 +13,7 @@ dead letters that belong together, all or none; whoever begins later with the sa
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -57,6 +58,10 @@ def limit_key(subject: str) -> bytes:
     return f"l:{subject}".encode()
 
 
+def outcome_key(subject: str) -> bytes:
+    return f"r:{subject}".encode()
+
+
 def host_key(host: str, epoch: str) -> bytes:
     return f"h:{host}:{epoch}".encode()
 
@@ -90,6 +95,8 @@ class Batch:
     """Key and value for weir.dead."""
     next: int
     """Next offset of weir.tallies after this."""
+    ended: list[bytes] = field(default_factory=list)
+    """Keys of weir.decisions whose decision is over and was the last: a tombstone each."""
 
 
 class Changelog:
@@ -122,6 +129,8 @@ class Changelog:
         pause("after-begin")
         for record_key, value in batch.records[:-1]:
             self._produce(topics.WINDOWS, self.partition, record_key, value)
+        for key in batch.ended:
+            self._produce(topics.DECISIONS, self.partition, key, None)
         for decision in batch.decisions:
             key = decisions.key(decision.cause, decision.subject)
             self._produce(topics.DECISIONS, self.partition, key, decisions.encoder.encode(decision))

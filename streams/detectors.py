@@ -39,7 +39,7 @@ class Burst:
         self._account = _limits(burst.account)
         self._client = _limits(burst.client)
         self._own = {
-            subject: _limits(_own(thresholds, burst.account if subjects.is_account(subject) else burst.client))
+            subject: _limits(_own(thresholds, burst.client if subjects.is_client(subject) else burst.account))
             for subject, thresholds in (
                 (subjects.parse(name, settings.default_realm), own) for name, own in burst.own.items()
             )
@@ -47,8 +47,8 @@ class Burst:
         self._trusted = [ipaddress.ip_network(network) for network in settings.trusted]
 
     def limits(self, subject: str) -> Limits | None:
-        """What the subject may send; None for one that is never judged."""
-        if subjects.is_account(subject):
+        """What the subject may send; None for one that is never judged. A local user may send as an account does."""
+        if subjects.is_account(subject) or subjects.is_uid(subject):
             return self._own.get(subject, self._account)
         if subjects.is_client(subject) and not self._is_trusted(subject):
             return self._own.get(subject, self._client)

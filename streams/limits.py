@@ -5,6 +5,7 @@
 
     exhausted    the window's sum has reached the maximum; until enough of its oldest buckets have left it
     published    when a limit becomes exhausted, and whenever what was said of its end no longer holds
+    removed      its decision, when the window is empty: so weir.decisions grows no longer than limits are counted
 
 Invariants
 - The sum that is judged at a time follows from the facts counted and that time alone, in whatever order they came.
@@ -16,6 +17,7 @@ Invariants
 from bisect import bisect_left
 
 from streams import records
+from streams.shelf import Shelf
 from streams.windows import KEPT, newest
 from weir import decisions, limits, subjects
 from weir.decisions import Decision, Evidence
@@ -24,8 +26,6 @@ from weir.tallies import Tally
 
 BUCKETS = 13
 """Of a window, the present one and those before it."""
-QUIET_SECONDS = 120
-"""A window becomes bytes when nothing was counted for this long."""
 
 
 class LimitWindow:
@@ -57,9 +57,18 @@ class LimitWindow:
         return bucket * self.seconds / 12
 
     @property
-    def ends(self) -> float:
+    def empty_from(self) -> float:
         """When all that was counted has left the window, Unix seconds; 0 if it is empty."""
         return self.start_of(self.buckets[-1] + BUCKETS) if self.buckets else 0.0
+
+    @property
+    def ends(self) -> float:
+        """When it is empty and nothing is decided any more, Unix seconds."""
+        return max(self.empty_from, self.until)
+
+    @property
+    def newest_end(self) -> float:
+        return self.start_of(self.buckets[-1] + 1) if self.buckets else 0.0
 
     def count(self, time: float, increment: int, host: str, now: float) -> bool:
         """Count what happened at `time`; False if that has left the window, or lies before the release."""
@@ -86,6 +95,11 @@ class LimitWindow:
             until = self.start_of(bucket + BUCKETS)
         return until
 
+    def sum_at(self, now: float) -> int:
+        """What the window holds at a time that may be later than the last count."""
+        first = self.bucket_of(now) - BUCKETS
+        return sum(each for bucket, each in zip(self.buckets, self.sums, strict=True) if bucket > first)
+
     def release(self, time: float) -> None:
         """Forget all buckets that begin before `time`, and what was decided by them."""
         self.after = time
@@ -105,7 +119,7 @@ class LimitWindow:
         return records.encode_limit(
             records.LimitRecord(
                 records.LIMIT_VERSION,
-                self.ends,
+                self.empty_from,
                 self.until,
                 self.what,
                 self.maximum,
@@ -129,35 +143,30 @@ def decode(value: bytes) -> LimitWindow:
     return window
 
 
-class LimitWindows:
-    """The windows of all limits in one partition, and which of them are not written yet."""
+class LimitWindows(Shelf[LimitWindow]):
+    """The windows of all limits in one partition."""
 
     def __init__(self, number: int, operators: Operators, default_realm: str) -> None:
-        self.changed: set[str] = set()
-        """Subjects whose record is to be written."""
+        super().__init__(decode, _ends)
+        self.over: set[str] = set()
+        """Subjects whose decision is to be removed."""
         self._number = number
         self._operators = operators
         self._default_realm = default_realm
-        self._windows: dict[str, LimitWindow] = {}
-        self._raw: dict[str, bytes] = {}
-        """A window is here, or above while it is in use: never in both."""
-        self._to_sweep: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self._windows) + len(self._raw)
 
     def accepts(self, tally: Tally) -> bool:
         """Whether this tally of a limit makes sense here."""
         return (
-            tally.seconds >= limits.MIN_SECONDS
+            subjects.is_limit(tally.subject)
+            and tally.seconds >= limits.MIN_SECONDS
             and tally.maximum > 0
             and subjects.partition(tally.subject) == self._number
         )
 
     def count(self, tally: Tally, host: str, now: float) -> Decision | None:
-        """Count a tally that is accepted. Raises ValueError for a changelog's record that makes no sense."""
+        """Count a tally that is accepted and has room. Raises ValueError for a changelog's record without sense."""
         subject = tally.subject
-        window = self._windows.get(subject) or self._open(tally)
+        window = self.get(subject, lambda: LimitWindow(tally.maximum, tally.seconds, tally.what))
         owner = subjects.owner(subject, self._default_realm)
         released = max(self._operators.released(subject), self._operators.released(owner))
         if released > window.after:
@@ -169,55 +178,26 @@ class LimitWindows:
         until = window.exhausted_until()
         if until <= max(now, window.until) or self._operators.allow(owner, now):
             return None
+        self.over.discard(subject)
         return _decision(subject, window, until, tally.time, now)
 
-    def restore(self, subject: str, value: bytes | None) -> None:
-        """Take in a record of the changelog. Raises ValueError for what makes no sense."""
-        if value is None:
-            self._raw.pop(subject, None)
-        else:
-            records.decode_limit_head(value)
-            self._raw[subject] = value
-
-    def encoded(self, subject: str) -> bytes | None:
-        """The record of a subject, None for a tombstone."""
-        window = self._windows.get(subject)
-        return window.encode() if window is not None else self._raw.get(subject)
-
-    def sweep(self, now: float, limit: int) -> None:
-        """Look at up to `limit` windows: those that are empty go, quiet ones become bytes."""
-        if not self._to_sweep:
-            self._to_sweep = [*self._windows, *self._raw]
-        for subject in self._to_sweep[-limit:]:
-            self._sweep(subject, now)
-        del self._to_sweep[-limit:]
-
-    def _open(self, tally: Tally) -> LimitWindow:
-        raw = self._raw.pop(tally.subject, None)
-        window = decode(raw) if raw is not None else LimitWindow(tally.maximum, tally.seconds, tally.what)
-        self._windows[tally.subject] = window
-        return window
-
     def _sweep(self, subject: str, now: float) -> None:
+        was_decided = self._was_decided(subject)
+        super()._sweep(subject, now)
+        if was_decided and subject not in self:
+            self.over.add(subject)
+
+    def _was_decided(self, subject: str) -> bool:
         window = self._windows.get(subject)
         if window is not None:
-            ends, until = window.ends, window.until
-        elif (raw := self._raw.get(subject)) is not None:
-            head = records.decode_limit_head(raw)
-            ends, until = head.ends, head.until
-        else:
-            return
-        if max(ends, until) <= now:
-            self._windows.pop(subject, None)
-            self._raw.pop(subject, None)
-            self.changed.add(subject)
-        elif window is not None and subject not in self.changed and _is_quiet(window, now):
-            self._raw[subject] = window.encode()
-            del self._windows[subject]
+            return window.until > 0
+        raw = self._raw.get(subject)
+        return raw is not None and records.decode_limit_head(raw).until > 0
 
 
-def _is_quiet(window: LimitWindow, now: float) -> bool:
-    return window.ends - window.start_of(BUCKETS - 1) < now - QUIET_SECONDS
+def _ends(raw: bytes) -> float:
+    head = records.decode_limit_head(raw)
+    return max(head.ends, head.until)
 
 
 def _decision(subject: str, window: LimitWindow, until: float, time: float, now: float) -> Decision:

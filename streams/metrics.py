@@ -8,12 +8,14 @@ from prometheus_client.core import REGISTRY, CounterMetricFamily, GaugeMetricFam
 from prometheus_client.registry import Collector
 
 from streams.partition import Totals
+from weir.tallies import RESULTS
 
 _ABOUT = {
     "envelopes": "Envelopes counted",
     "tallies": "Tallies counted",
     "repeats": "Tallies of events that had been counted before",
     "untimely": "Tallies too far in the future or the past for a window",
+    "left_out": "Tallies of limits and of the mail log for whose window there was no room",
     "dead": "Envelopes sent to weir.dead",
     "alternating": "Envelopes of an epoch that had been followed by another of its host: two machines with one name",
     "foreign_keys": "Records of weir.windows under keys that are none of ours",
@@ -32,6 +34,7 @@ _ABOUT_NOW = {
     "lag": "Messages of weir.tallies not counted yet",
     "accounts": "Accounts with a window",
     "limits": "Limits' counters with a window",
+    "outcomes": "Accounts, clients and local users with outcomes of the mail log",
     "brake": "1 while the brake is on",
     "transaction_seconds": "Duration of the last transaction, of the partition where it was slowest",
     "last_transaction_timestamp_seconds": "Time of the last commit",
@@ -47,6 +50,7 @@ class Figures:
     lag: int = 0
     accounts: int = 0
     limits: int = 0
+    outcomes: int = 0
     brake: bool = False
     transaction_seconds: float = 0.0
     last_transaction_timestamp_seconds: float = 0.0
@@ -73,6 +77,14 @@ class _Collector(Collector):
     def collect(self) -> Iterable[Metric]:
         for name, about in _ABOUT.items():
             yield CounterMetricFamily(f"weir_streams_{name}", about, value=getattr(self._counts, name))
+        results = CounterMetricFamily(
+            "weir_streams_results",
+            "Outcomes of the mail log, once for each subject that they count for",
+            labels=["result"],
+        )
+        for result in RESULTS:
+            results.add_metric([result], self._counts.results[result])
+        yield results
         figures = self._figures()
         for name, about in _ABOUT_NOW.items():
             yield GaugeMetricFamily(f"weir_streams_{name}", about, value=float(getattr(figures, name)))

@@ -10,6 +10,7 @@ Invariants
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,8 +18,9 @@ from streams import changelog, records, windows
 from streams.changelog import Batch, Host, NextOffset
 from streams.decide import Judge
 from streams.limits import LimitWindows
+from streams.outcomes import OutcomeWindows
 from streams.windows import Window
-from weir import dead_letters, envelopes, subjects, tallies, topics
+from weir import dead_letters, decisions, envelopes, limits, subjects, tallies, topics
 from weir.decisions import Decision
 from weir.envelopes import Head
 from weir.tallies import Tally
@@ -33,6 +35,7 @@ QUIET_SECONDS = 120
 
 _WINDOW = changelog.window_key("")
 _LIMIT = changelog.limit_key("")
+_OUTCOME = changelog.outcome_key("")
 
 
 class BrokenChangelogError(Exception):
@@ -49,6 +52,10 @@ class Totals:
     """Tallies of events that were counted before."""
     untimely: int = 0
     """Tallies too far in the future or the past for a window."""
+    left_out: int = 0
+    """Tallies of limits and of the mail log for whose window there was no room."""
+    results: Counter[str] = field(default_factory=Counter)
+    """Of the mail log, by their names, for each subject that they count for."""
     dead: int = 0
     alternating: int = 0
     """Envelopes of an epoch that had been followed by another of the same host: two machines with one name."""
@@ -69,6 +76,7 @@ class Partition:
         self.active_accounts = 0
         """Accounts that sent in the last hour, as of the last sweep and not fewer."""
         self.limits = LimitWindows(number, judge.operators, judge.default_realm)
+        self.outcomes = OutcomeWindows(number, judge.operators)
         self._judge = judge
         self._totals = totals
         self._windows: dict[str, Window] = {}
@@ -93,8 +101,8 @@ class Partition:
     @property
     def is_written(self) -> bool:
         """Whether there is nothing to write."""
-        is_changed = self._changed or self._changed_hosts or self.limits.changed or self._dead
-        return not is_changed and self.written == self.next
+        is_changed = self._changed or self._changed_hosts or self.limits.changed or self.outcomes.changed
+        return not is_changed and not self._dead and self.written == self.next
 
     def restore(self, changes: Iterable[tuple[bytes, bytes | None]], now: float) -> None:
         """Take in the records of the changelog, in their order. Raises BrokenChangelogError."""
@@ -105,6 +113,8 @@ class Partition:
             for key, value in changes:
                 if key.startswith(_LIMIT):
                     self.limits.restore(key[2:].decode(), value)
+                elif key.startswith(_OUTCOME):
+                    self.outcomes.restore(key[2:].decode(), value)
                 elif not key.startswith(_WINDOW):
                     others[key] = value
                 elif value is None:
@@ -141,13 +151,15 @@ class Partition:
         self._advance((head.host, head.epoch), fresh, now)
         if foreign:
             self._bury(
-                offset, value, f"expected subjects of partition {self.number}, and limits in range, got {foreign[0]!r}"
+                offset,
+                value,
+                f"expected subjects of partition {self.number}, limits in range and known results, got {foreign[0]!r}",
             )
 
     def release(self, subject: str, time: float) -> None:
         """Apply an operator's release of a subject. Raises BrokenChangelogError."""
         if subjects.partition(subject) != self.number:
-            return  # limits look for releases whenever they count
+            return  # limits and outcomes look for releases whenever they count
         window = self._windows.get(subject)
         if window is None:
             if subject not in self._raw:
@@ -160,22 +172,25 @@ class Partition:
     def snapshot(self) -> Batch:
         """What is to be written in one transaction, with all that follows from the envelopes counted so far."""
         written = [(changelog.window_key(subject), self._encoded(subject)) for subject in self._changed]
-        written += [(changelog.limit_key(subject), self.limits.encoded(subject)) for subject in self.limits.changed]
+        written += [(changelog.limit_key(subject), value) for subject, value in self.limits.take_changed()]
+        written += [(changelog.outcome_key(subject), value) for subject, value in self.outcomes.take_changed()]
         for identity in self._changed_hosts:
             host = self._hosts.get(identity)
             written.append((changelog.host_key(*identity), changelog.encode(host) if host else None))
         written.append((changelog.NEXT_OFFSET, changelog.encode(NextOffset(changelog.VERSION, self.next))))
-        batch = Batch(written, list(self._decisions.values()), self._dead, self.next)
+        ended = [decisions.key(limits.CAUSE, subject) for subject in self.limits.over]
+        batch = Batch(written, list(self._decisions.values()), self._dead, self.next, ended)
         self._changed = set()
         self._changed_hosts = set()
-        self.limits.changed = set()
+        self.limits.over = set()
         self._decisions = {}
         self._dead = []
         return batch
 
     def sweep(self, now: float, limit: int) -> None:
-        """Look at up to `limit` subjects, and as many limits: idle ones go, quiet ones become bytes."""
+        """Look at up to `limit` windows of each kind: idle ones go, quiet ones become bytes."""
         self.limits.sweep(now, limit)
+        self.outcomes.sweep(now, limit)
         if not self._to_sweep:
             self.active_accounts = self._active_seen
             self._active_seen = 0
@@ -196,11 +211,10 @@ class Partition:
         return lines[repeats:] if repeats else lines
 
     def _count(self, tally: Tally, host: str, now: float) -> bool:
-        """Count one tally; returns False if its subject belongs to another partition, or is no limit of ours."""
-        if tally.increment:
-            return self._count_limit(tally, host, now)
+        """Count one tally; returns False for what is not counted here: a subject of another partition, or a limit or a
+        result that we do not know."""
         if not (tally.messages or tally.recipients):
-            return True
+            return self._count_other(tally, host, now)
         time = tally.time
         if not now - PAST_SECONDS <= time <= now + FUTURE_SECONDS:
             self._totals.untimely += 1
@@ -221,19 +235,39 @@ class Partition:
                 self._decisions[subject] = decision
         return True
 
-    def _count_limit(self, tally: Tally, host: str, now: float) -> bool:
-        if not (subjects.is_limit(tally.subject) and self.limits.accepts(tally)):
+    def _count_other(self, tally: Tally, host: str, now: float) -> bool:
+        """Count what is no mail sent: what a limit counted, or what the mail log told."""
+        if not (tally.increment or tally.results):
+            return True
+        is_limit = tally.increment > 0
+        shelf = self.limits if is_limit else self.outcomes
+        if not shelf.accepts(tally):
             return False
         if not now - PAST_SECONDS <= tally.time <= now + FUTURE_SECONDS:
             self._totals.untimely += 1
             return True
+        if not shelf.has_room(tally.subject):
+            self._totals.left_out += 1
+            return True
         try:
-            decision = self.limits.count(tally, host, now)
+            if is_limit:
+                self._count_limit(tally, host, now)
+            else:
+                self._count_outcome(tally)
         except ValueError as error:
             raise BrokenChangelogError(f"window of {tally.subject}: {error}") from error
+        return True
+
+    def _count_limit(self, tally: Tally, host: str, now: float) -> None:
+        decision = self.limits.count(tally, host, now)
         if decision is not None:
             self._decisions[tally.subject] = decision
-        return True
+
+    def _count_outcome(self, tally: Tally) -> None:
+        if self.outcomes.count(tally):
+            self._totals.results[tally.result] += tally.results
+        else:
+            self._totals.untimely += 1
 
     def _restore(self, key: bytes, value: bytes) -> None:
         """Take in a record that is no window."""

@@ -11,6 +11,7 @@ from weir.limits import MIN_SECONDS
 
 VERSION = 1
 LIMIT_VERSION = 1
+OUTCOME_VERSION = 1
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
@@ -64,11 +65,28 @@ class LimitHead(msgspec.Struct, array_like=True, gc=False):
     """End of the last decision, Unix seconds."""
 
 
+class OutcomeRecord(msgspec.Struct, array_like=True, gc=False):
+    """A `streams.outcomes.OutcomeWindow`, whose docstrings say what the fields mean."""
+
+    version: int
+    newest: int
+    counts: dict[str, dict[int, int]]
+    after: float
+
+
+class OutcomeHead(msgspec.Struct, array_like=True, gc=False):
+    version: int
+    newest: int
+    """The newest bucket, 0 if there is none."""
+
+
 _encoder = msgspec.msgpack.Encoder()
 _record_decoder = msgspec.msgpack.Decoder(Record)
 _head_decoder = msgspec.msgpack.Decoder(Head)
 _limit_decoder = msgspec.msgpack.Decoder(LimitRecord)
 _limit_head_decoder = msgspec.msgpack.Decoder(LimitHead)
+_outcome_decoder = msgspec.msgpack.Decoder(OutcomeRecord)
+_outcome_head_decoder = msgspec.msgpack.Decoder(OutcomeHead)
 
 
 def encode(record: Record) -> bytes:
@@ -108,6 +126,24 @@ def decode_limit_head(value: bytes) -> LimitHead:
     """The head of a limit's record only. Raises ValueError for what is none of a version that we know."""
     head = _limit_head_decoder.decode(value)
     _expect_known(head.version, LIMIT_VERSION)
+    return head
+
+
+def encode_outcome(record: OutcomeRecord) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode_outcome(value: bytes) -> OutcomeRecord:
+    """Raises ValueError for what is no record of a version that we know."""
+    record = _outcome_decoder.decode(value)
+    _expect_known(record.version, OUTCOME_VERSION)
+    return record
+
+
+def decode_outcome_head(value: bytes) -> OutcomeHead:
+    """The head of a record of outcomes only. Raises ValueError for what is none of a version that we know."""
+    head = _outcome_head_decoder.decode(value)
+    _expect_known(head.version, OUTCOME_VERSION)
     return head
 
 

@@ -263,6 +263,7 @@ class Worker:
             lag=sum(self._lag(owner) for owner in owners),
             accounts=sum(owner.partition.accounts for owner in owners),
             limits=sum(len(owner.partition.limits) for owner in owners),
+            outcomes=sum(len(owner.partition.outcomes) for owner in owners),
             brake=self._alarms.brake,
             transaction_seconds=max((owner.transaction_seconds for owner in owners), default=0.0),
             last_transaction_timestamp_seconds=max((owner.last_transaction for owner in owners), default=0.0),

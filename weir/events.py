@@ -175,6 +175,22 @@ class Login(msgspec.Struct, tag_field="kind", tag="login", omit_defaults=True, g
     """Why it failed: `credentials`, `unknown user` …; empty: it did not."""
 
 
+class Queue(msgspec.Struct, tag_field="kind", tag="queue", omit_defaults=True, gc=False, kw_only=True):
+    """What the agent did with a subject's mail in this host's queues."""
+
+    seq: Number
+    time: Time
+    clock_offset: Offset = 0.0
+    subject: Text
+    how: Text
+    """`held`, `released`, `deleted`; `left`: it stays on hold."""
+    messages: Number = 0
+    cause: Text = ""
+    """Id of the decision or of the operator's word behind it."""
+    error: Text = ""
+    """Why not all was done."""
+
+
 class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults=True, gc=False, kw_only=True):
     """An agent's own state, every five seconds; also on weir.status, where the newest of each host stays."""
 
@@ -202,7 +218,7 @@ class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults
     """Partitions of weir.tallies that had nothing from this host for five seconds: each gets a heartbeat tally."""
 
 
-Event = Request | Submitted | Delivery | Removed | Rejected | Login | Heartbeat
+Event = Request | Submitted | Delivery | Removed | Rejected | Login | Queue | Heartbeat
 
 encoder = msgspec.json.Encoder()
 decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
@@ -216,7 +232,7 @@ def is_accepted(action: str) -> bool:
     """
     if action == "DUNNO":
         return True
-    word = action.partition(" ")[0].upper()
+    word = (action.split(maxsplit=1) or [""])[0].upper()  # a tab too ends it: our reply has a space there
     if len(word) == 3 and word.isdigit():
         return word[0] not in "45"
     return word not in ("REJECT", "DISCARD") and not word.startswith("DEFER")

@@ -15,7 +15,8 @@ CAUSE = "limit"
 """The cause in decisions."""
 MIN_SECONDS = 12.0
 """A shorter limit stays on the host: a bucket is a twelfth of it, and no decision travels in less than a second."""
-MAX_SECONDS = 366 * 86_400.0
+MAX_SECONDS = 31 * 86_400.0
+"""A longer one too: its decision may be in force for 13 twelfths of that, and weir.decisions keeps it for 35 days."""
 MAX_MAXIMUM = 2.0**53
 MAX_HITS = 16
 """Limits of one request that are counted over the fleet."""
@@ -25,7 +26,7 @@ MAX_WHAT = 60
 
 Increment = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 Maximum = Annotated[float, msgspec.Meta(ge=0, le=MAX_MAXIMUM)]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400.0)]
 What = Annotated[str, msgspec.Meta(max_length=MAX_WHAT)]
 
 

@@ -35,6 +35,8 @@ class Word(msgspec.Struct, omit_defaults=True):
     """Unix seconds; 0 for a release, which has a time only, and for a pause, which is ended by a tombstone."""
     action: str = ""
     """For a block: the reply to Postfix, whole."""
+    queue: Literal["", "leave", "release", "delete"] = ""
+    """For a release: what becomes of the subject's mail that agents hold in the queues; empty: as `leave`."""
 
 
 encoder = msgspec.json.Encoder()

@@ -185,7 +185,7 @@ class Burst(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The detector `burst`: too many messages or recipients in a minute or in an hour."""
 
     account: Thresholds = msgspec.field(default_factory=Thresholds)
-    """For each account."""
+    """For each account, and for each local user that sends by sendmail(1), such as a web server's (`uid:33`)."""
     client: Thresholds = msgspec.field(
         default_factory=lambda: Thresholds(
             messages_per_minute=240, recipients_per_minute=800, messages_per_hour=2000, recipients_per_hour=6000
@@ -193,7 +193,7 @@ class Burst(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     )
     """For each client address (an IPv6 client is its /64)."""
     own: dict[str, OwnThresholds] = {}
-    """Own thresholds of single accounts or addresses, a newsletter's for example:
+    """Own thresholds of single accounts, addresses or local users, a newsletter's for example:
     `[detectors.burst.own."news@example.org"]`."""
     block_seconds: int = 3600
     """How long a block lasts, at most 30 days."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from weir import subjects
-from weir.events import Delivery, Event, Heartbeat, Login, Rejected, Removed, Request, Submitted, is_accepted
+from weir.events import Delivery, Event, Heartbeat, Login, Queue, Rejected, Removed, Request, Submitted, is_accepted
 from weir.limits import Increment, Maximum, Seconds, What
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
@@ -70,6 +70,8 @@ def tallies(event: Event) -> list[Tally]:
         return _request(event, time) + _limits(event, time)
     if isinstance(event, Submitted):
         return _submitted(event, time)
+    if isinstance(event, Queue):
+        return []
     return _result(event, time)
 
 

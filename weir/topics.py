@@ -52,7 +52,7 @@ ALL = (
         "what detectors decided; key: cause and subject",
         {
             "cleanup.policy": "compact,delete",
-            "retention.ms": str(31 * _DAY),
+            "retention.ms": str(35 * _DAY),
             "min.compaction.lag.ms": str(3 * _DAY),
         },
     ),

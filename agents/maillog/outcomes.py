@@ -1,6 +1,6 @@
 """What the tracker tells of messages: who sent them, and what became of them."""
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -34,6 +34,14 @@ class Message(Struct, gc=False, omit_defaults=True):
     """A policy request of it was seen."""
     instance: str = ""
     """The Postfix instance that has it in its queue, by its name in the log; empty: not told yet."""
+
+
+class Queued(NamedTuple):
+    """A message in a queue of this host."""
+
+    instance: str
+    queue_id: str
+    held: bool
 
 
 class Began(Struct, gc=False, frozen=True, tag=True):

@@ -25,6 +25,7 @@ from agents.maillog.asked import AskedMessages
 from agents.maillog.follow import Follower
 from agents.maillog.journal import Entries, Journal
 from agents.maillog.log_file import Batch
+from agents.maillog.outcomes import Queued
 from agents.maillog.position import Position
 from agents.maillog.reading import Reading
 from agents.maillog.telling import Told
@@ -103,12 +104,17 @@ class MailLog:
         """Files that cannot be read, and are tried again."""
         return len(self._follower.failing) if self._follower else 0
 
-    def queue_ids(self, subject: str) -> list[tuple[str, str]]:
-        """Postfix instance (by its name in the log) and queue id of the messages of an account, a client or a local
-        user that are in a queue of this host and not on hold. Looks through all messages, in the caller's thread.
+    def queued(self, subject: str) -> list[Queued]:
+        """The messages of an account, a client or a local user in a queue of this host. Looks through all messages,
+        in the caller's thread.
         """
         with self._lock:
-            return self.reading.queue_ids(subject)
+            return self.reading.queued(subject)
+
+    def senders(self) -> set[str]:
+        """Accounts and local users with messages in a queue that are not on hold; looks as `queued` does."""
+        with self._lock:
+            return self.reading.senders()
 
     def _run(self) -> None:
         recorded = position.decode(self._recorded() or b"") or Position()

@@ -13,7 +13,7 @@ import structlog
 
 from agents.maillog.asked import AskedMessages
 from agents.maillog.kept import Known
-from agents.maillog.outcomes import Message
+from agents.maillog.outcomes import Message, Queued
 from agents.maillog.position import Position
 from agents.maillog.telling import Teller, Told
 from agents.maillog.tracker import Tracker
@@ -75,10 +75,21 @@ class Reading:
         self._tries.restore(known.tries)
         self._asked.passed.update(known.passed)
 
-    def queue_ids(self, subject: str) -> list[tuple[str, str]]:
-        """Postfix instance and queue id of the messages of an account, a client or a local user that are in a queue."""
+    def queued(self, subject: str) -> list[Queued]:
+        """The messages of an account, a client or a local user that are in a queue."""
         is_of = _owner(subject, self.teller.default_realm)
-        return [(message.instance, message.queue_id) for message in self.tracker.in_queue() if is_of(message)]
+        return [
+            Queued(message.instance, message.queue_id, message.held)
+            for message in self.tracker.in_queue()
+            if is_of(message)
+        ]
+
+    def senders(self) -> set[str]:
+        """Accounts and local users with messages in a queue that are not on hold."""
+        realm = self.teller.default_realm
+        free = [message for message in self.tracker.in_queue() if not message.held]
+        accounts = {subjects.sasl_username(user, realm) for user in {message.user for message in free} if user}
+        return accounts | {subjects.uid(uid) for uid in {message.uid for message in free} if uid >= 0}
 
     def _told(self, line: Line) -> Iterator[Told]:
         yield from self._tried(line.time)

@@ -154,8 +154,8 @@ class Tracker:
         self._expected.update({queue_id: self._again(one) for queue_id, one in recent.expected.items()})
 
     def in_queue(self) -> Iterator[Message]:
-        """The messages that are in a queue and not on hold."""
-        return (message for message in self._queued.values() if not message.held)
+        """The messages that are in a queue, on hold or not."""
+        return iter(self._queued.values())
 
     def _again(self, waiting: Waiting) -> Waiting:
         """With the message itself in all places, as it was before."""

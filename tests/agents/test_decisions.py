@@ -2,6 +2,7 @@
 
 import pytest
 
+from agents import decisions as module
 from agents.decisions import GRACE, Decisions
 from weir import decisions
 from weir.decisions import Decision, Evidence
@@ -122,6 +123,20 @@ def test_expiry_in_slices() -> None:
         known.expire(over + 500, 10)
     assert len(known) == 0
     known.expire(over + 500, 10)
+
+
+def test_of_limits_there_are_never_more_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SUBJECTS", 3)
+    known = Decisions()
+    for number in range(5):
+        made = decision(f"limit:{'0' * 16}:sender={number}", "limit")
+        assert (apply(known, made) is not None) == (number < 3)
+    assert (len(known), known.left_out) == (3, 2)
+    apply(known, decision(f"limit:{'0' * 16}:sender=0", "limit", until=NOW + 90))
+    assert known.blocking(f"limit:{'0' * 16}:sender=0", NOW + 80, 0.0), "what is there may go on"
+    assert apply(known, decision()), "whom a detector blocks finds room"
+    known.expire(NOW + 90 + GRACE, 10)
+    assert apply(known, decision(f"limit:{'0' * 16}:sender=4", "limit"))
 
 
 def test_an_action_is_kept_whole_whatever_it_holds() -> None:

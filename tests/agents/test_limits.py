@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agents import limits as module
 from agents.decisions import Decisions
 from agents.limits import FLEET, HOST, FleetLimits
 from tests.agents.test_agent import Running, echoed, record
@@ -127,6 +128,15 @@ def test_a_hit_tells_all_that_streams_need() -> None:
     assert (hit.increment, hit.maximum, hit.seconds, hit.what) == (12, 2e9, 3600.0, "size5321 BIG")
     assert len(hit.key) <= limits.MAX_KEY
     assert hit.key.startswith("recipient=XXX")
+
+
+def test_limits_that_are_made_of_what_clients_send_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LIMITS_KEPT", 10)
+    fleet = Fleet()
+    for number in range(1, 50):
+        fleet.count(limit=Limit("rate", "sender", float(number), 60.0, "R", "0" * 16))
+        fleet.hits.clear()
+        assert len(fleet.limits._known) <= 10
 
 
 def test_limits_of_one_rule_are_told_apart() -> None:

@@ -190,7 +190,9 @@ def test_what_is_answered_later_is_settled_too(path: Path) -> None:
     serve(path, client, settle=lambda: settled.append(1))
 
 
-@pytest.mark.parametrize("bad", [b"nonsense\n\n", b"\x00\xff" * 5000, b"x" * 1_000_000, b"request=other\n\n", b"\n\n"])
+@pytest.mark.parametrize(
+    "bad", [b"nonsense\n\n", b"\x00\xff" * 50_000, b"x" * 1_000_000, b"request=other\n\n", b"\n\n"]
+)
 def test_what_is_no_request_gets_no_reply(path: Path, bad: bytes, logs: list[Any]) -> None:
     async def client(server: PolicyServer) -> None:
         reader, writer = await asyncio.open_unix_connection(path)

@@ -239,13 +239,17 @@ def test_many_slow_lists_take_one_time_out(server: DnsServer, run: Any) -> None:
     assert 0.55 < took < 3  # one after the other they would take 12 seconds
 
 
-def test_slow_names_delay_no_other_look_up(server: DnsServer, run: Any) -> None:
+@pytest.mark.parametrize("slow_list", ["", "slow.test"])
+def test_slow_names_and_lists_delay_no_other_look_up(server: DnsServer, run: Any, slow_list: str) -> None:
+    mail = Question("example.org", "MX")
+
     async def use(resolver: Resolver) -> None:
-        slow = asyncio.create_task(resolver.lookup([Question(f"{n}.slow.test", "A") for n in range(300)]))
+        questions = [Question(f"{n}.slow.test", "A", slow_list) for n in range(300)]
+        slow = asyncio.create_task(resolver.lookup(questions))
         while len(server.queries) < 200:
             await asyncio.sleep(0.005)
         async with asyncio.timeout(1.5):
-            assert (await resolver.lookup([LISTED]))[LISTED]
+            assert all((await resolver.lookup([LISTED, mail])).values())
         assert not slow.done()
         assert set(map(tuple, (await slow).values())) == {()}
 

@@ -98,6 +98,18 @@ def test_a_bad_file_never_replaces_good_rules(directory: Path, kafka: Kafka, sta
     assert host.ask() == "REJECT b"
 
 
+def test_settings_of_a_rule_that_is_not_there_are_told(directory: Path, kafka: Kafka, stack: ExitStack) -> None:
+    host = Host(directory / "own", kafka)
+    whole = host.agent.config.read_text()
+    host.agent.config.write_text(f'{whole}\n[rules.own.TOW]\nlimits = "host"\n')
+    started(stack, host)
+    told = "rules.own names rules that are not there"
+    assert [line["ids"] for line in host.agent.logged(told)] == [["TOW"]]
+    host.agent.config.write_text(f'{whole}\n[rules.own.TWO]\nlimits = "host"\n')
+    host.reload("rules reloaded")
+    assert len(host.agent.logged(told)) == 1
+
+
 def test_other_files_in_the_settings_are_taken(directory: Path, kafka: Kafka, stack: ExitStack) -> None:
     host = started(stack, Host(directory / "others", kafka, "id=A; action=REJECT a\n"))
     other = host.file.with_name("other.cf")
@@ -108,6 +120,42 @@ def test_other_files_in_the_settings_are_taken(directory: Path, kafka: Kafka, st
     other.write_text("id=B; action=REJECT b\n")
     host.reload("other rule files are in use")
     assert host.ask() == "REJECT b"
+
+
+def test_rules_come_and_go_without_a_restart(directory: Path, kafka: Kafka, stack: ExitStack) -> None:
+    host = started(stack, Host(directory / "comes", kafka))
+    whole = host.agent.config.read_text()
+    assert [host.ask() for _ in range(3)] == ["DUNNO", "DUNNO", "REJECT 3"]
+    host.agent.config.write_text(whole.replace(f'"{host.file}"', ""))
+    host.reload("no rules are in use any more")
+    assert host.ask() == "DUNNO"
+    assert host.agent.terminate() == 0
+    host.agent.start()
+    host.agent.wait_serving()
+    with PolicyClient(host.agent.socket) as before:
+        assert before.at_recipient("alice@example.org", "192.0.2.1", new_instance()) == "DUNNO"
+        host.file.write_text("id=BAD; colour&blue; action=REJECT\n")
+        host.agent.config.write_text(whole)
+        host.reload(NOT_RELOADED)
+        assert before.at_recipient("alice@example.org", "192.0.2.1", new_instance()) == "DUNNO"
+        host.file.write_text(RULES)
+        host.reload("other rule files are in use")
+        wait_until(lambda: host.ask("bob@example.org", "END-OF-MESSAGE") == "DUNNO" and _ends(before), 5, "the end")
+    assert host.ask() == "REJECT 4", "counters are taken up"
+    assert all(not line["restart_needed"] for line in host.agent.logged("settings reloaded"))
+    assert host.agent.terminate() == 0
+    host.agent.start()
+    host.agent.wait_serving()
+    assert host.ask() == "REJECT 5"
+
+
+def _ends(client: PolicyClient) -> bool:
+    """Whether a connection of before was closed, so that Postfix makes another."""
+    try:
+        client.at_recipient("bob@example.org", "192.0.2.1", new_instance())
+    except OSError:
+        return True
+    return False
 
 
 def test_bad_rules_at_the_start_end_it_with_all_errors(tmp_path: Path) -> None:

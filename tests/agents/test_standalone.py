@@ -126,6 +126,9 @@ def test_kafka_and_settings_are_not_touched(directory: Path) -> None:
         (["--rules", "good.cf", "--resolver", "nowhere"], ["nowhere"]),
         (["--rules", "good.cf", "--listen", "nowhere"], ["nowhere"]),
         (["--rules", "good.cf", "--unknown"], ["--unknown"]),
+        (["--rules", "good.cf", "--dns-timeout", "0"], ["--dns-timeout", "seconds above 0, got 0"]),
+        (["--rules", "good.cf", "--dns-timeout", "soon"], ["seconds above 0, got soon"]),
+        (["--rules", "good.cf", "--dns-timeout-max", "-1"], ["--dns-timeout-max", "from 0 on", "got -1"]),
     ],
 )
 def test_what_prevents_the_start_is_told(directory: Path, arguments: list[str], told: list[str]) -> None:

@@ -1,6 +1,8 @@
 """Counters over a restart: what is whole comes back, what is broken is told and changes nothing else."""
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,44 @@ def test_requests_are_counted_while_the_file_is_written(tmp_path: Path) -> None:
         return turns
 
     assert asyncio.run(client()) >= 20
+    assert restored(tmp_path) == set(counters.dump(NOW))
+
+
+def test_a_stop_while_the_disk_is_slow_keeps_the_newest_counters(
+    tmp_path: Path, logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    fsync, replace = os.fsync, Path.replace
+    replaced: list[Path] = []
+
+    def slow(descriptor: int) -> None:
+        fsync(descriptor)
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            go_on.wait(10)
+
+    def told(path: Path, target: Path) -> Path:
+        replaced.append(path)
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(Path, "replace", told)
+    counters = counted(1)
+
+    async def client() -> None:
+        state = State(tmp_path, counters)
+        keeping = asyncio.create_task(state.keep())
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        counters.count(LIMIT, "later", 7, {}, NOW)
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        state.close()
+        go_on.set()
+
+    asyncio.run(client())  # ends when its threads have
+    assert len(replaced) == 1, "a write that was cancelled replaces nothing"
+    assert logs == []
     assert restored(tmp_path) == set(counters.dump(NOW))
 
 

@@ -51,7 +51,7 @@ READS = {
     "agent": {"decisions", "operators", "echo"},
     "streams": {"tallies", "windows", "decisions", "operators"},
     "sink": {"events", "decisions", "operators"},
-    "operator": {"decisions", "operators", "status", "dead"},
+    "operator": {"events", "decisions", "operators", "windows", "status", "dead"},
     "reader": ALL,
 }
 GROUPS = {"streams": {"weir-streams"}, "sink": {"weir-sink"}, "reader": {"weir-reader"}}

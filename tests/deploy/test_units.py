@@ -17,8 +17,8 @@ UNITS = CHECKOUT / "deploy/systemd"
 DEFAULTS = Settings()
 SERVICES = ("weir-agent.service", "weir-streams.service", "weir-sink.service")
 QUEUE = "weir-queue.service"
-QUEUE_EXPOSURE = 13
-"""It runs as root, becomes the user postfix, and writes into Postfix's queues."""
+QUEUE_EXPOSURE = 21
+"""It runs as root, becomes the user postfix, looks at the network's interfaces and writes into Postfix's queues."""
 EXPOSURE = 11
 """What `systemd-analyze security` may say of each at most, in tenths: 100 is the most. What remains: they use the
 network, unix sockets and the host's file system; the sink may compile code at run time."""

@@ -94,6 +94,9 @@ def test_reset_by_item_and_value_or_by_value() -> None:
     assert len(some) == 2
     fill()
     assert some.reset("a") == 3
+    fill()
+    assert some.reset("sender=A") == 2
+    assert some.reset("A") == 1
     assert [one.key for one in some.dump(START)] == ["b"]
     some.count(limit(), "x=y", 1, {}, START)
     assert some.reset("x=y") == 1

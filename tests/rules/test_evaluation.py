@@ -56,9 +56,10 @@ def test_derived_items(attributes: dict[str, str], items: dict[str, str]) -> Non
     assert derived(attributes).items() >= items.items()
 
 
-def test_no_reverse_address_of_other_addresses() -> None:
-    for address in ["2001:db8::1", "::ffff:192.0.2.1", "unknown", ""]:
-        assert "reverse_address" not in derived({"client_address": address})
+def test_other_addresses_are_not_turned_around() -> None:
+    for address in ["2001:db8::1", "unknown", ""]:
+        assert derived({"client_address": address})["reverse_address"] == address
+    assert derived({})["reverse_address"] == ""
 
 
 def test_what_a_client_sends_is_text_for_ever(folder: Path) -> None:
@@ -244,6 +245,24 @@ def test_what_is_absent_or_nothing_is_not_counted(folder: Path, function: str, a
     for _ in range(3):
         assert host.ask(**attributes) == "DUNNO"
     assert len(host.counters) == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "first", "second", "is_same"),
+    [
+        ("rate", "Alice@Example.org", "alice@example.ORG", True),
+        ("rate5321", "Alice@Example.org", "Alice@EXAMPLE.ORG", True),
+        ("rate5321", "Alice@example.org", "alice@example.org", False),
+        ("rate5321", "A@b@C.d", "A@B@c.d", True),
+        ("rate5321", "Alice", "alice", True),
+        ("rate5321", "@X.y", "@x.y", True),
+        ("rate5321", "Alice@no domain", "alice@no domain", True),
+    ],
+)
+def test_which_spellings_share_a_counter(folder: Path, function: str, first: str, second: str, is_same: bool) -> None:
+    host = Host(folder, f"id=A; action={function}(sender/1/60/REJECT)")
+    assert host.ask(sender=first) == "DUNNO"
+    assert host.ask(sender=second) == ("REJECT" if is_same else "DUNNO")
 
 
 def test_limits_whose_numbers_are_items(folder: Path) -> None:

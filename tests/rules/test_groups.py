@@ -35,15 +35,6 @@ def test_a_value_is_taken_out() -> None:
     assert some.members("BAD", now=100.0) == []
 
 
-def test_groups_are_kept_over_a_restart_as_far_as_they_are_not_over() -> None:
-    some = Groups()
-    some.add("A", "x", 60, now=100.0)
-    some.add("B", "y", 600, now=100.0)
-    other = Groups()
-    other.restore(some.dump(now=120.0), now=200.0)
-    assert other.dump(now=200.0) == [("B", "y", 700.0)]
-
-
 def test_what_is_over_goes_and_a_full_group_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "LARGEST", 2)
     some = Groups()

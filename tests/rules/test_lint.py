@@ -31,6 +31,7 @@ def warned(text: str) -> list[str]:
         "id=A; sasl_username==!!(alice); sasl_method=~.; action=REJECT\n",
         f"id=A; {END}; size>1000; action=REJECT\n",
         "id=A; action=jump($$NEXT)\nid=B; action=DUNNO\nid=C; action=OK\n",
+        "id=A; score=3; action=REJECT\n",
     ],
 )
 def test_what_is_meant_gives_no_warning(text: str) -> None:
@@ -44,7 +45,8 @@ def test_what_is_meant_gives_no_warning(text: str) -> None:
         ("id=A; action=jump(C)\nid=B; action=OK\nid=C; action=DUNNO\n", 2, "no request reaches rule B"),
         ("id=A; size>1; action=OK\nid=A; action=DUNNO\n", 2, "rule A has the id of the one at rules.cf:1:1"),
         ("sasl_username=~.; action=rate(sasl_username/10/60/REJECT)\n", 1, "give its rule an id"),
-        ("id=A; size>1; action=jump(NOPE)\n", 1, "jump(NOPE): there is no such rule"),
+        ("id=A; size>1; action=jump(NOPE)\n", 1, "jump(NOPE): there is no such rule, the next one follows"),
+        ("id=CLASS1; size>1; action=jump(CLAS1)\n", 1, "did you mean CLASS1?"),
         ("id=A; size>1; action=rate(client_address/0/60/REJECT)\n", 1, "has no effect"),
         ("id=A; size>1; action=rate(client_address/10/60)\n", 1, "has no effect"),
         ("id=A; protocol_state==RCPT; action=rcpt(sender/10/60/REJECT)\n", 1, "recipient_count is 0 before DATA"),

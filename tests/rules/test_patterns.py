@@ -96,7 +96,13 @@ def test_a_bad_pattern_is_refused_at_its_place(pattern: str, offset: int) -> Non
 
 @pytest.mark.parametrize(
     ("pattern", "text"),
-    [("a.*b.*c.*d", "abc" * 5000), (r"^(\w|\w\w)+$", "a" * 60 + "!"), (r"^(a|b|ab)+(c|d)\2$", "ab" * 40)],
+    [
+        ("a.*b.*c.*d", "abc" * 5000),
+        (r"^(\w|\w\w)+$", "a" * 60 + "!"),
+        (r"^(a|b|ab)+(c|d)\2$", "ab" * 40),
+        ("(?R)", ""),
+        ("(?R)", "a"),
+    ],
 )
 def test_a_search_past_its_deadline_finds_nothing_and_is_told(pattern: str, text: str) -> None:
     late: list[str] = []
@@ -105,6 +111,28 @@ def test_a_search_past_its_deadline_finds_nothing_and_is_told(pattern: str, text
     assert not search(text)
     assert time.monotonic() - start < 20 * patterns.SECONDS
     assert late == [f"/{pattern}/"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?:(?:[a-z]{1,9}){1,9}){1,9}$",
+        "(a?){30}a{30}",
+        "(.*a){12}$",
+        ".{1,200}x.{1,200}y",
+        r"([a-z]\.?){1,10}([a-z]\.?){1,10}([a-z]\.?){1,10}$",
+        "a?a?a?a?a?a?a?a?a?a?a?a?a?a?a?a?aaaaaaaaaaaaaaaa$",
+        "x*x*x*x*x*[^x]$",
+        r"(\w*)*$",
+        "^(a|b|ab)*c?[^c]$",
+    ],
+)
+@pytest.mark.parametrize("text", ["a" * 30, "a" * 99, "ab" * 15, "x" * 400, "a.b-c@d." * 12, "a" * 999 + "!"])
+def test_no_search_lasts(pattern: str, text: str) -> None:
+    search = patterns.compile(pattern).search
+    start = time.monotonic()
+    search(text)
+    assert time.monotonic() - start < 20 * patterns.SECONDS
 
 
 def test_a_long_text_that_is_searched_in_time_is_searched_to_its_end() -> None:

@@ -288,6 +288,7 @@ def test_all_errors_are_told_at_once_and_each_once(tmp_path: Path) -> None:
             "id=A; sender==a action=OK",
             ["1.cf:1:1: a rule without action does nothing: is a ; missing before action=?"],
         ),
+        ("id=A; actoin=REJECT", ["1.cf:1:1: a rule without action does nothing: is actoin meant as action?"]),
         ("client_address=10.0.0.1,,10.0.0.2; action=OK", ["1.cf:1:25: nothing between two commas"]),
         ("action=action=OK", ["1.cf:1:8: this action begins with action=, which goes to Postfix as it is"]),
         ("days=0; action=OK", ["1.cf:1:6: days: 0 is every one of the days: write Sun"]),

@@ -30,7 +30,11 @@ def exhausted(key: str) -> Decision:
 @pytest.mark.parametrize(
     ("subject", "keys", "others"),
     [
-        (ALICE, ("sasl_username=Alice@example.org", "sender=alice@example.org"), ("sender=malice@example.org",)),
+        (
+            ALICE,
+            ("sasl_username=Alice@example.org", "sender=alice@example.org", "sasl_username=Alice"),
+            ("sender=malice@example.org",),
+        ),
         (CLIENT, ("client_address=192.0.2.10",), ("client_address=192.0.2.101",)),
         (NETWORK, ("client_address=2001:db8::7",), ("client_address=2001:db8:0:1::7",)),
     ],
@@ -46,7 +50,7 @@ def test_limits_that_were_keyed_by_what_is_forgotten_go_too(
     batch = [by_others, own, kept] if subject == ALICE else [own, kept]
     insert(store, "events", rows.EVENT, rows_of(events(batch)))
     insert(store, "decisions", rows.DECISION, [rows.decision(exhausted(key)) for key in (*keys, *others)])
-    assert forget.forget(store, subject)["decisions"] == len(keys)
+    assert forget.forget(store, subject, "example.org")["decisions"] == len(keys)
     told = [text for (text,) in store.query("SELECT details FROM events FINAL") if text]
     assert len(told) == 1
     assert others[0] in told[0]
@@ -102,6 +106,16 @@ def test_of_a_client_and_of_a_network(filled: Embedded) -> None:
     assert len(timeline.entries(filled, CLIENT, NOON)) == 4
     (only,) = timeline.entries(filled, NETWORK, NOON)
     assert only.facts["client_address"] == "2001:db8::7"
+
+
+def test_of_a_local_user_what_was_decided_and_said(filled: Embedded) -> None:
+    evidence = Evidence("messages", 61, 60, 60, NOON + 5, ["web1"])
+    decision = Decision(1, "id33", "uid:33", "burst", "521 no", evidence, NOON + 5, NOON + 3605)
+    insert(filled, "decisions", rows.DECISION, [rows.decision(decision)])
+    insert(filled, "words", rows.WORD, [rows.word(Word(1, "w33", "release", "uid:33", "eve", "mended"), NOON + 6)])
+    found = timeline.entries(filled, "uid:33", NOON)
+    assert kinds(found) == [("decision", ""), ("word", "")]
+    assert (found[0].facts["id"], found[0].facts["hosts"]) == ("id33", ["web1"])
 
 
 def test_nothing_is_known_of_a_stranger(filled: Embedded) -> None:

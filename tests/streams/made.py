@@ -8,6 +8,7 @@ from streams.brake import Brake
 from streams.decide import Judge
 from streams.partition import Partition, Totals
 from weir import decisions, envelopes, subjects, tallies
+from weir.decisions import Decision
 from weir.operators import Operators
 from weir.settings import Burst, Detectors, Settings, Thresholds
 from weir.tallies import Tally
@@ -54,6 +55,45 @@ def tally(seq: int, subject: str, time: float, messages: int = 1, recipients: in
 
 def envelope(lines: Iterable[Tally], host: str = "mx1", epoch: str = "e1") -> bytes:
     return envelopes.encode(envelopes.head(host, epoch), map(tallies.encoder.encode, lines))
+
+
+class Topic:
+    """Weir.tallies and weir.windows as Kafka would hold them, and a worker that may die at any moment."""
+
+    def __init__(self, said: Operators | None = None) -> None:
+        self.judge = judge(operators=said)
+        self.totals = Totals()
+        self.envelopes: list[bytes] = []
+        self.records: dict[bytes, bytes] = {}
+        self.published: list[Decision] = []
+        self.ended: list[bytes] = []
+        """Keys of decisions that are removed."""
+        self.start(NOW)
+
+    def start(self, now: float) -> None:
+        self.partition = Partition(PARTITION, self.judge, self.totals)
+        self.partition.restore(self.records.items(), now)
+
+    def send(self, *lines: Tally, host: str = "mx1") -> None:
+        self.envelopes.append(envelope(lines, host))
+
+    def count(self, now: float, most: int = 1000) -> None:
+        for offset in range(self.partition.next, min(self.partition.next + most, len(self.envelopes))):
+            self.partition.count(offset, self.envelopes[offset], now)
+
+    def write(self) -> None:
+        batch = self.partition.snapshot()
+        for key, value in batch.records:
+            if value is None:
+                self.records.pop(key, None)
+            else:
+                self.records[key] = value
+        self.published += batch.decisions
+        self.ended += batch.ended
+
+    def step(self, now: float) -> None:
+        self.count(now)
+        self.write()
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,14 @@ def test_the_share_counts_from_ten_blocks_on() -> None:
     assert not Brake(Settings(share=1)).is_on(NOW, active=0)
 
 
-def test_shadows_clients_and_repeats_do_not_count() -> None:
+def test_shadows_clients_local_users_and_repeats_do_not_count() -> None:
     brake = Brake(Settings(blocks=1, share=1))
     brake.take(block(1), NOW)
     brake.take(block(1), NOW - 5)
     brake.take(block(1), NOW + 5)
     brake.take(block(2, shadow=True), NOW)
     brake.take(block(3, subject="client_address:192.0.2.1"), NOW)
+    brake.take(block(3, subject="uid:33"), NOW)
     assert not brake.is_on(NOW, active=1)
     brake.take(block(4), NOW)
     assert brake.is_on(NOW, active=1)

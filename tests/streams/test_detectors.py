@@ -16,8 +16,18 @@ def test_accounts_and_clients_have_their_own_limits() -> None:
     assert burst.limits("client_address:192.0.2.1") == Limits(240, 800, 2000, 6000)
 
 
-@pytest.mark.parametrize("subject", ["uid:33", "heartbeat:7", "limit:0a1b:alice", "client_address:unknown"])
-def test_what_is_neither_account_nor_client_is_not_judged(subject: str) -> None:
+def test_a_local_user_may_send_as_much_as_an_account_whatever_is_trusted() -> None:
+    settings = Settings(
+        trusted=["0.0.0.0/0", "::/0"],
+        detectors=Detectors(burst=BurstSettings(own={"uid:33": OwnThresholds(messages_per_hour=9)})),
+    )
+    burst = Burst(settings)
+    assert burst.limits("uid:48") == burst.limits("sasl_username:alice@example.org") == Limits(60, 200, 500, 1500)
+    assert burst.limits("uid:33") == Limits(60, 200, 9, 1500)
+
+
+@pytest.mark.parametrize("subject", ["heartbeat:7", "limit:0a1b:alice", "client_address:unknown"])
+def test_what_sends_nothing_is_not_judged(subject: str) -> None:
     assert Burst(Settings()).limits(subject) is None
 
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import changelog, limits
+import weir.limits
+from streams import changelog, limits, shelf
 from streams.limits import LimitWindow
 from streams.partition import BrokenChangelogError, Partition, Totals
 from tests.streams import made
 from tests.streams.made import NOW, PARTITION
-from weir import operators, subjects
-from weir.decisions import Decision
+from weir import decisions, operators, subjects, topics
 from weir.operators import Operators, Word
 from weir.tallies import Tally
 
@@ -38,43 +38,9 @@ def tally(seq: int, time: float, increment: int = 1, subject: str = ALICE, **oth
     return Tally(seq, subject, time, increment=increment, **found)  # type: ignore[arg-type]
 
 
-class Topic:
-    """Weir.tallies and weir.windows as Kafka would hold them, and a worker that may die at any moment."""
-
-    def __init__(self, said: Operators | None = None) -> None:
-        self.judge = made.judge(operators=said)
-        self.totals = Totals()
-        self.envelopes: list[bytes] = []
-        self.records: dict[bytes, bytes] = {}
-        self.published: list[Decision] = []
-        self.start(NOW)
-
-    def start(self, now: float) -> None:
-        self.partition = Partition(PARTITION, self.judge, self.totals)
-        self.partition.restore(self.records.items(), now)
-
-    def send(self, *lines: Tally, host: str = "mx1") -> None:
-        self.envelopes.append(made.envelope(lines, host))
-
-    def count(self, now: float, most: int = 1000) -> None:
-        for offset in range(self.partition.next, min(self.partition.next + most, len(self.envelopes))):
-            self.partition.count(offset, self.envelopes[offset], now)
-
-    def write(self) -> None:
-        batch = self.partition.snapshot()
-        for key, value in batch.records:
-            if value is None:
-                self.records.pop(key, None)
-            else:
-                self.records[key] = value
-        self.published += batch.decisions
-
+class Topic(made.Topic):
     def window(self, subject: str = ALICE) -> LimitWindow:
         return limits.decode(self.records[changelog.limit_key(subject)])
-
-    def step(self, now: float) -> None:
-        self.count(now)
-        self.write()
 
     def says(self, now: float, subject: str = ALICE) -> bool:
         """Whether an agent would take the limit as exhausted."""
@@ -281,6 +247,53 @@ def test_a_quiet_window_becomes_bytes_and_an_empty_one_goes() -> None:
     topic.send(tally(3, NOW + 1000, 7, seconds=3600.0))
     topic.step(NOW + 1000)
     assert [decision.subject for decision in topic.published] == [ALICE]
+
+
+def test_the_decision_of_an_empty_window_is_removed() -> None:
+    topic = Topic()
+    topic.send(tally(1, NOW, 10), tally(2, NOW, 9, BOB))
+    topic.step(NOW)
+    (until,) = (decision.until for decision in topic.published)
+    topic.partition.sweep(until - 0.001, 10)
+    topic.write()
+    assert topic.ended == []
+    topic.start(NOW)
+    topic.partition.sweep(until, 10)
+    topic.write()
+    assert topic.ended == [decisions.key("limit", ALICE)], "BOB's has never been exhausted"
+    assert not any(key.startswith(b"l:") for key in topic.records)
+    topic.step(until + 1000)
+    assert len(topic.ended) == 1
+
+
+def test_a_decision_that_follows_one_not_yet_removed_stays() -> None:
+    topic = Topic()
+    topic.send(tally(1, NOW, 10))
+    topic.step(NOW)
+    topic.partition.sweep(NOW + 500, 10)
+    topic.send(tally(2, NOW + 500, 10))
+    topic.step(NOW + 500)
+    assert (len(topic.published), topic.ended) == (2, [])
+
+
+def test_there_are_never_more_windows_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "MOST", 1)
+    topic = Topic()
+    topic.send(tally(1, NOW, 10), tally(2, NOW, 10, BOB))
+    topic.step(NOW)
+    topic.send(tally(3, NOW + BUCKET, 10))
+    topic.step(NOW + BUCKET)
+    assert [decision.subject for decision in topic.published] == [ALICE, ALICE], "what is there is counted on"
+    assert topic.totals.left_out == 1
+    topic.partition.sweep(NOW + 500, 10)
+    topic.send(tally(4, NOW + 500, 10, BOB))
+    topic.step(NOW + 500)
+    assert topic.published[-1].subject == BOB
+
+
+def test_a_decision_is_kept_for_as_long_as_it_may_be_in_force() -> None:
+    (topic,) = (topic for topic in topics.ALL if topic.name == topics.DECISIONS)
+    assert int(topic.config["retention.ms"]) / 1000 > weir.limits.MAX_SECONDS * limits.BUCKETS / 12
 
 
 @pytest.mark.parametrize("other", [{"seconds": 11.0}, {"maximum": 0.0}, {"subject": owner(ALICE)}])

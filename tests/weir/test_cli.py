@@ -76,6 +76,8 @@ class TestUsage:
             (["block", "client_address:x", "--for", "1h", "--reason", "spam"], "expected an ipv4 or ipv6 address"),
             (["block", "alice", "--for", "1h", "--reason", "spam", "--text", "ä"], "printable ascii"),
             (["release", "alice"], "missing option '--reason'"),
+            (["block", "uid:www-data", "--for", "1h", "--reason", "spam"], "expected a number after 'uid:'"),
+            (["forget", "uid:33", "--yes"], "a local user is no person"),
             (["status", "--colour"], "no such option: --colour"),
         ],
     )

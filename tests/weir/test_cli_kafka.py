@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from fleet.kafka import Kafka
 from fleet.process import Process, wait_until
+from streams.changelog import limit_key
+from streams.limits import LimitWindow
 from weir import cli, decisions, events, status, subjects, topics
 from weir.cli import decisions as cli_decisions
 from weir.decisions import Decision, Evidence
@@ -71,7 +73,7 @@ def producer(kafka: Kafka, created: Ran) -> Producer:
 def decided(producer: Producer, name: str, **more: object) -> Decision:
     """A decision as streams write it, of now and for an hour."""
     now = time.time()
-    subject = subjects.sasl_username(name, "example.org")
+    subject = subjects.parse(name, "example.org")
     evidence = Evidence("messages", 61, 60, 60, now, ["mx1", "mx2"], ["client_address:192.0.2.7"])
     identity = decisions.decision_id(subject, "burst", now)
     decision = Decision(1, identity, subject, "burst", "521 no", evidence, now, now + 3600)
@@ -84,6 +86,15 @@ def decided(producer: Producer, name: str, **more: object) -> Decision:
     )
     assert producer.flush(10) == 0
     return decision
+
+
+def counted(producer: Producer, subject: str, count: int) -> None:
+    """A limit's window as streams write it: what was counted up to now, 10 in an hour; or that it has ended."""
+    window = LimitWindow(10.0, 3600.0, "rate DAILY")
+    window.count(time.time() - 400, count, "mx1", time.time())
+    value = window.encode() if count else None
+    producer.produce(topics.WINDOWS, value, limit_key(subject), subjects.partition(subject))
+    assert producer.flush(10) == 0
 
 
 def set_retention(kafka: Kafka, topic: str, milliseconds: str) -> None:
@@ -252,10 +263,37 @@ class TestDecisions:
         assert "--json prints all" in ran.err
 
     def test_limits_that_are_exhausted_are_shown_if_asked_for(self, producer: Producer) -> None:
-        limit = decided(producer, "ivan", cause="limit")
+        subject = subjects.limit("ab" * 8, "sasl_username=Igor")
+        assert subjects.partition(subject) != subjects.partition(subjects.sasl_username("igor", "example.org"))
+        limit = decided(producer, subject, cause="limit")
         assert limit.id not in Ran("decisions", "list", "--json").out
-        for arguments in (["ivan"], [limit.id], ["--all"]):
+        for arguments in (["igor"], [subject], [limit.id], ["--all"]):
             assert limit.id in {one["id"] for one in entries(*arguments)}
+        released = Ran("release", "igor", "--reason", "checked", "--json").json
+        assert limit.id in {one["id"] for one in released["ended"]}
+
+    def test_limits_of_the_fleet_that_are_over_or_near_their_maximum(self, producer: Producer) -> None:
+        subject = {name: subjects.limit("cd" * 8, f"sasl_username={name}") for name in ("over", "near", "far", "was")}
+        subject["allowed"] = subjects.limit("cd" * 8, "sasl_username=Laura")
+        subject["released"] = subjects.limit("cd" * 8, "sasl_username=Lars")
+        Ran("allow", "laura", "--for", "1h", "--reason", "known")
+        for name, count in {"over": 12, "near": 9, "far": 1, "was": 9, "allowed": 9, "released": 9}.items():
+            counted(producer, subject[name], count)
+        Ran("release", "lars", "--reason", "checked")
+        counted(producer, subject["was"], 0)
+        evidence = Evidence("rate DAILY", 10, 10, 3600, time.time())
+        decided(producer, subject["over"], cause="limit", evidence=evidence)
+        ran = Ran("limits", "list", "--json")
+        assert "this host is not shown" in ran.err
+        found = {row["key"]: (row["where"], row["rule"], row["counted"], row["maximum"]) for row in ran.json}
+        assert found.items() >= {
+            ("sasl_username=over", ("fleet", "DAILY", 10, 10)),
+            ("sasl_username=near", ("fleet", "DAILY", 9, 10)),
+        }
+        assert not found.keys() & {f"sasl_username={name}" for name in ("far", "was", "Laura", "Lars")}
+        everything = {row["key"] for row in Ran("limits", "list", "--all", "--json").json}
+        assert "sasl_username=far" in everything
+        assert "sasl_username=was" not in everything
 
     def test_an_open_transaction_neither_shows_nor_blocks(self, kafka: Kafka, producer: Producer) -> None:
         decided(producer, "heidi")

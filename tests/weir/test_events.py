@@ -59,7 +59,7 @@ def test_more_limits_than_an_event_may_hold_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "action", ["DUNNO", "OK", "dunno", "PREPEND X-Weir: yes", "WARN look", "200 fine", "FILTER smtp:[::1]", "HOLD"]
+    "action", ["DUNNO", "OK", "dunno", "PREPEND X-Weir: yes", "WARN look", "200 fine", "FILTER smtp:[::1]", "HOLD", ""]
 )
 def test_mail_goes_on_after(action: str) -> None:
     assert events.is_accepted(action)
@@ -67,7 +67,19 @@ def test_mail_goes_on_after(action: str) -> None:
 
 @pytest.mark.parametrize(
     "action",
-    ["REJECT", "reject spam", "521 5.7.1 no", "450 later", "DEFER", "DEFER_IF_PERMIT x", "defer_if_reject", "DISCARD"],
+    [
+        *(
+            "REJECT",
+            "reject spam",
+            "521 5.7.1 no",
+            "450 later",
+            "DEFER",
+            "DEFER_IF_PERMIT x",
+            "defer_if_reject",
+            "DISCARD",
+        ),
+        *("REJECT\ttoo much", " REJECT", "450\tlater", "discard\n"),
+    ],
 )
 def test_mail_does_not_go_on_after(action: str) -> None:
     assert not events.is_accepted(action)

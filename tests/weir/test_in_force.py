@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir import decisions, operators, topics
+from weir import decisions, operators, subjects, topics
 from weir.cli import in_force
 from weir.cli.broker import Message
 from weir.cli.in_force import Picture
@@ -82,6 +82,28 @@ def test_what_has_become_of_a_word(records: list[tuple[Word, float]], now: float
     assert [known.word_state(one, now) for one, _ in known.words()] == expected
 
 
+def test_a_limit_may_count_an_account_without_its_realm() -> None:
+    limit = decision("limit:0123456789abcdef:sasl_username=Alice")
+    for realm, expected in (("example.org", "released"), ("example.com", "in force"), ("", "in force")):
+        known = Picture(realm)
+        for one in (limit, (word("release"), 1500.0)):
+            known.apply(message(one))
+        assert known.state(limit, 2000.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        (ALICE, None),
+        ("client_address:192.0.2.1", None),
+        (LIMIT, subjects.partition(LIMIT)),
+        ("uid:33", subjects.partition("uid:33")),
+    ],
+)
+def test_where_decisions_lie_that_concern_a_subject(subject: str, expected: int | None) -> None:
+    assert in_force.partition(subject) == expected
+
+
 def test_the_newest_decision_of_a_cause_counts() -> None:
     newer = decision(id="2" * 12, since=5000.0, until=8600.0)
     assert list(picture(decision(), newer).decisions.values()) == [newer]
@@ -93,10 +115,11 @@ def test_a_release_would_end_what_is_in_force_only() -> None:
         decision(cause="flood", until=1500.0),
         decision(cause="shade", shadow=True),
         decision("sasl_username:bob"),
+        decision(LIMIT, id="3" * 12, cause="limit"),
         (word("block"), 1000.0),
     ]
     ended = picture(*records).ended_by_release(ALICE, 2000.0)  # type: ignore[arg-type]
-    assert [one.id for one in ended] == ["0" * 12, "1" * 12]
+    assert [one.id for one in ended] == ["0" * 12, "3" * 12, "1" * 12]
 
 
 @given(
@@ -135,9 +158,22 @@ def test_evidence_in_words(evidence: dict[str, object], expected: str) -> None:
     assert in_force.why(decision(evidence=msgspec.structs.replace(EVIDENCE, **evidence))) == expected
 
 
+def test_a_limits_evidence_names_its_rule() -> None:
+    evidence = Evidence("rate DAILY", 12, 10, 3600, 1000.0, ["mx1"])
+    assert in_force.why(decision(LIMIT, evidence=evidence)) == "rate DAILY: 12 in 3600 s, maximum 10, on mx1"
+
+
 def test_a_clients_evidence_is_its_accounts() -> None:
     evidence = msgspec.structs.replace(EVIDENCE, beside=["sasl_username:a", "sasl_username:b"])
     assert in_force.why(decision("client_address:192.0.2.7", evidence=evidence)).endswith(", by 2 accounts")
+
+
+def test_a_local_users_evidence_names_its_hosts() -> None:
+    evidence = msgspec.structs.replace(EVIDENCE, hosts=["web1", "web2"])
+    found = decision("uid:33", evidence=evidence)
+    assert in_force.why(found) == "61 messages in 60 s, threshold 60, on web1 web2"
+    assert picture(found, (word("release", "uid:33"), 1500.0)).state(found, 2000.0) == "released"
+    assert picture(found, (word("allow", "uid:33"), 1500.0)).state(found, 2000.0) == "allowed"
 
 
 def test_a_shadow_says_why() -> None:

@@ -84,8 +84,8 @@ class Connection:
                 return
             yield message
 
-    def follow(self, *starts: Start) -> Iterator[Message | None]:
-        """Records from there on, without end; None once, where what was there is read.
+    def follow(self, *starts: Start, seconds: float = float("inf")) -> Iterator[Message | None]:
+        """Records from there on; None once, where what was there is read, and from then on for so many seconds.
 
         Raises CommandError; after the None it waits for a broker that is away, however long.
         """
@@ -93,7 +93,7 @@ class Connection:
         try:
             assignment = list(self._assignment(consumer, starts))
             consumer.assign(assignment)
-            yield from self._records(consumer, len(assignment))
+            yield from self._records(consumer, len(assignment), seconds)
         except KafkaException as error:
             raise self._failure(error.args[0], consumer) from None
         finally:
@@ -164,16 +164,17 @@ class Connection:
     def _assignment(self, consumer: Consumer, starts: Iterable[Start]) -> Iterator[TopicPartition]:
         there = consumer.list_topics(timeout=PATIENCE).topics
         if missing := [start.topic for start in starts if start.topic not in there]:
-            raise CommandError(f"no topic {', '.join(missing)}: weir topics create")
+            raise CommandError(f"no topic {', '.join(missing)}, or no right to see it: weir topics create")
         for start in starts:
             for number in there[start.topic].partitions:
                 if start.partition in (None, number):
                     yield TopicPartition(start.topic, number, start.offset)
 
-    def _records(self, consumer: Consumer, unread: int) -> Iterator[Message | None]:
+    def _records(self, consumer: Consumer, unread: int, seconds: float) -> Iterator[Message | None]:
         """`unread` partitions are not read to their end."""
         patience = time.monotonic() + PATIENCE
-        while True:
+        end = float("inf")
+        while time.monotonic() < end:
             first = consumer.poll(_STEP)
             if first is None:
                 if unread and time.monotonic() > patience:
@@ -190,6 +191,7 @@ class Connection:
                     unread -= 1
                     if not unread:
                         yield None
+                        end = time.monotonic() + seconds
 
 
 def _message(message: KafkaMessage) -> Message:

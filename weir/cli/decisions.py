@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import typer
 from confluent_kafka import OFFSET_END
 
-from weir import limits, operators, subjects, topics
+from weir import limits, operators, topics
 from weir.cli import in_force, options, output
 from weir.cli.broker import Connection, Message, Start
 from weir.cli.in_force import Picture, State
@@ -48,20 +48,20 @@ def list_(
 ) -> None:
     """Show what is in force: decisions of detectors, operators' blocks and allows, a pause.
 
-    Limits of rules that are exhausted are shown with --all, or by their subject or id. (See `weir limits list`.)
+    Limits of rules that are exhausted are shown with --all, or by whom they count, their subject or id. (See `weir
+    limits list`.)
 
     Exit code 1 if a subject or an id is given and nothing is found.
     """
     settings = options.settings(context)
     canonical = options.subject(subject, settings) if subject else ""
-    # What is said about one subject lies in one partition; an id may be anywhere.
-    narrow = subjects.partition(canonical) if subject and not re.fullmatch(IDENTITY, subject) else None
-    picture = Picture()
+    narrow = in_force.partition(canonical) if subject and not re.fullmatch(IDENTITY, subject) else None
+    picture = Picture(settings.default_realm)
     picture.read(Connection(settings), Start(topics.OPERATORS), Start(topics.DECISIONS, partition=narrow))
     now = time.time()
     known = sorted(entries(picture, now), key=lambda one: one.since)
     if subject:
-        known = [one for one in known if one.record.subject == canonical or one.record.id == subject]
+        known = [one for one in known if canonical in picture.concerned(one.record.subject) or one.record.id == subject]
     elif not everything:
         known = [one for one in known if not _is_limits(one.record)]
     shown = [one for one in known if everything or one.stands or one.record.id == subject]
@@ -84,8 +84,9 @@ def list_(
 @app.command()
 def watch(context: typer.Context, as_json: options.Json = False) -> None:
     """Show decisions and operators' words as they come, until Ctrl-C."""
-    connection = Connection(options.settings(context))
-    picture = Picture()
+    settings = options.settings(context)
+    connection = Connection(settings)
+    picture = Picture(settings.default_realm)
     live = False
     try:
         for message in connection.follow(Start(topics.OPERATORS), Start(topics.DECISIONS, OFFSET_END)):
@@ -157,6 +158,8 @@ def _newest(picture: Picture, message: Message, now: float) -> Entry | None:
 
 def _show_end(message: Message, as_json: bool) -> None:
     key = message.key.decode()
+    if key.startswith(f"{limits.CAUSE} "):
+        return  # it was over long before
     subject = key.partition(" ")[2]
     is_resume = message.topic == topics.OPERATORS and subject == EVERYTHING
     by = f", by {message.who}" if message.who else ""

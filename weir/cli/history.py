@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from weir import subjects
 from weir.cli import durations, options, output
 from weir.cli.output import NOT_DONE, REFUSED, UNREACHABLE, CommandError, many
 from weir.cli.processes import installed
@@ -65,15 +66,17 @@ def forget(
 ) -> None:
     """Remove a person from the history: all that is stored about an account or an address.
 
-    Kafka's own copies go by themselves, after 3 days (events) and 31 days (decisions).
+    Kafka's own copies go by themselves, after 3 days (events) and 35 days (decisions).
     """
     settings = options.settings(context)
     canonical = options.subject(subject, settings)
+    if subjects.is_uid(canonical):  # its number alone stands in many an event that is not about it
+        raise typer.BadParameter("a local user is no person: forget takes an account or an address")
     if not yes and not typer.confirm(f"Remove all that the history holds about {canonical}?", err=True):
         raise typer.Exit(NOT_DONE)
     module = installed("sinks.forget", "sinks")
     with _errors(), _store(settings) as store:
-        counts = module.forget(store, canonical)
+        counts = module.forget(store, canonical, settings.default_realm)
     if as_json:
         output.document({"subject": canonical, "forgotten": counts})
     else:

@@ -8,12 +8,12 @@ from typing import Literal
 
 import msgspec
 
-from weir import decisions, topics
+from weir import decisions, subjects, topics
 from weir.cli.broker import Connection, Message, Start
 from weir.cli.output import many
 from weir.decisions import Decision, Evidence
 from weir.operators import Operators, Word
-from weir.subjects import is_account, is_limit, owner, value
+from weir.subjects import is_account, is_client, is_limit, owner, value
 
 State = Literal["in force", "shadow", "allowed", "released", "expired"]
 
@@ -25,10 +25,12 @@ _HOSTS_SHOWN = 8
 class Picture:
     """Decisions and operators' words, as read from their topics."""
 
-    def __init__(self) -> None:
+    def __init__(self, default_realm: str = "") -> None:
+        """The realm is that of accounts without one, which limits may be keyed by."""
         self.decisions: dict[bytes, Decision] = {}
         self.operators = Operators()
         self.not_understood = 0
+        self._default_realm = default_realm
 
     def read(self, connection: Connection, *starts: Start) -> None:
         """Take in weir.decisions, weir.operators or both, to the end. Raises CommandError."""
@@ -61,7 +63,7 @@ class Picture:
             return "expired"
         if decision.shadow:
             return "shadow"
-        concerned = _concerned(decision.subject)
+        concerned = self.concerned(decision.subject)
         if any(self.operators.released(subject) > decision.after for subject in concerned):
             return "released"
         return "allowed" if any(self.operators.allow(subject, now) for subject in concerned) else "in force"
@@ -85,15 +87,19 @@ class Picture:
         ended: list[Decision | Word] = [
             decision
             for decision in self.decisions.values()
-            if subject in _concerned(decision.subject) and self.state(decision, now) in ("in force", "allowed")
+            if subject in self.concerned(decision.subject) and self.state(decision, now) in ("in force", "allowed")
         ]
         block = self.operators.block(subject, now)
         return [*ended, block] if block else ended
 
+    def concerned(self, subject: str) -> tuple[str, ...]:
+        """What an operator may speak of to concern a decision on this subject: of a limit, whom it counts too."""
+        return (subject, owner(subject, self._default_realm)) if is_limit(subject) else (subject,)
 
-def _concerned(subject: str) -> tuple[str, ...]:
-    """What an operator may speak of to concern a decision on this subject: of a limit, whom it counts too."""
-    return (subject, owner(subject)) if is_limit(subject) else (subject,)
+
+def partition(subject: str) -> int | None:
+    """Where all decisions lie that concern this subject; None: anywhere, for limits may be keyed by it."""
+    return None if is_account(subject) or is_client(subject) else subjects.partition(subject)
 
 
 def why(decision: Decision) -> str:
@@ -105,6 +111,8 @@ def why(decision: Decision) -> str:
     """
     evidence = decision.evidence
     parts = [f"{evidence.count} {evidence.counter} in {evidence.seconds} s, threshold {evidence.threshold}"]
+    if is_limit(decision.subject):  # its counter is a function and a rule's id
+        parts = [f"{evidence.counter}: {evidence.count} in {evidence.seconds} s, maximum {evidence.threshold}"]
     if evidence.hosts:
         more = len(evidence.hosts) - _HOSTS_SHOWN
         parts.append("on " + " ".join(evidence.hosts[:_HOSTS_SHOWN]) + (f" and {more} more" if more > 0 else ""))

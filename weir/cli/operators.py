@@ -9,16 +9,24 @@ import os
 import secrets
 import socket
 import time
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import typer
 
 from weir import decisions, operators, subjects, topics
-from weir.cli import durations, in_force, options, output
+from weir.cli import durations, in_force, options, output, queue_answers
 from weir.cli.broker import Connection, Start
 from weir.decisions import Decision
 from weir.operators import EVERYTHING, Word
 from weir.settings_checks import text_of_reply
+
+
+class QueueOption(StrEnum):
+    LEAVE = "leave"
+    RELEASE = "release"
+    DELETE = "delete"
+
 
 TEXT = "Sending is blocked by the operators of this mail system"
 CLOCK_TOLERANCE = 1.0
@@ -51,22 +59,32 @@ def allow(
 
 
 def release(
-    context: typer.Context, subject: options.Subject, reason: options.Reason, as_json: options.Json = False
+    context: typer.Context,
+    subject: options.Subject,
+    reason: options.Reason,
+    queue: Annotated[
+        QueueOption, typer.Option("--queue", help="What becomes of its mail that Weir holds in the hosts' queues.")
+    ] = QueueOption.LEAVE,
+    as_json: options.Json = False,
 ) -> None:
     """End all blocks of an account or an address, and count from now on only."""
     settings = options.settings(context)
     canonical = options.subject(subject, settings)
     connection = Connection(settings)
-    picture = in_force.Picture()
-    decided = Start(topics.DECISIONS, partition=subjects.partition(canonical))
+    picture = in_force.Picture(settings.default_realm)
+    decided = Start(topics.DECISIONS, partition=in_force.partition(canonical))
     picture.read(connection, Start(topics.OPERATORS), decided)
     now = time.time()
     ended = picture.ended_by_release(canonical, now)
     allowed = picture.operators.allow(canonical, now)
     word = _word("release", canonical, reason)
-    when = _write(connection, word)
+    word.queue = queue.value
+    if subjects.is_account(canonical) or subjects.is_uid(canonical):
+        when, answers = queue_answers.gather(connection, word.id, lambda: _write(connection, word))
+    else:
+        when, answers = _write(connection, word), {}
     if as_json:
-        output.document(in_force.record(word, time=when, ended=ended))
+        output.document(in_force.record(word, time=when, ended=ended, queues=answers))
         return
     output.say(f"released {canonical} [{word.id}]: what was sent before {output.at(when, now)} counts no more")
     for one in ended:
@@ -74,6 +92,7 @@ def release(
         output.say(f"  ended: {cause} [{one.id}], until {output.at(one.until, now)}")
     if not ended:
         output.say("  no block was in force")
+    queue_answers.show(answers)
     if allowed:
         output.say(f"  still allowed until {output.at(allowed.until, now)}, by {allowed.who}: {allowed.reason}")
 
@@ -117,7 +136,7 @@ def _stand(
     settings = options.settings(context)
     canonical = options.subject(subject, settings)
     if subjects.is_limit(canonical):
-        raise typer.BadParameter(f"a limit can be released; {kind} takes an account or an address")
+        raise typer.BadParameter(f"a limit can be released; {kind} takes an account, an address or a local user")
     connection = Connection(settings)
     picture = in_force.Picture()
     picture.read(connection, Start(topics.OPERATORS))

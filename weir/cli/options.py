@@ -38,7 +38,10 @@ def _reason(text: str) -> str:
 
 Subject = Annotated[
     str,
-    typer.Argument(metavar="SUBJECT", help="An account (alice@example.org), an address (192.0.2.10), or in full."),
+    typer.Argument(
+        metavar="SUBJECT",
+        help="An account (alice@example.org), an address (192.0.2.10), a local user (uid:33), or in full.",
+    ),
 ]
 For = Annotated[int, typer.Option("--for", metavar="DURATION", parser=duration, help="90s, 30m, 12h or 7d.")]
 Reason = Annotated[str, typer.Option("--reason", callback=_reason, help="Why, for the next person who looks.")]

@@ -28,6 +28,11 @@ _ITEM = re.compile(r"\w[-\w.]*", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*([-.*/+=]=|=[-.*/+=]|=)\s*(.*?)\s*", re.DOTALL)
 _ASKED = re.compile(r"(\[[^\]\s]+\]|[^:\s]+):(\d{1,5})(?::(.*))?", re.ASCII | re.DOTALL)
+_POSTFIX = re.compile(
+    r"OK|DUNNO|REJECT|DEFER(_IF_REJECT|_IF_PERMIT)?|HOLD|DISCARD|WARN|INFO|PREPEND|FILTER|REDIRECT|BCC|[45]\d\d",
+    re.IGNORECASE | re.ASCII,
+)
+"""Actions of access(5)."""
 _SECONDS = "seconds"
 _DEEPEST = 32
 _SHOWN = 60
@@ -200,6 +205,8 @@ def _parse(written: str, offset: int, depth: int) -> Action:
 
 
 def _nearest(name: str) -> str:
+    if _POSTFIX.fullmatch(name):
+        return f": Postfix's {name} has a blank before its text"
     near = difflib.get_close_matches(name.lower(), FUNCTIONS, 1)
     return f"; did you mean {near[0]}()?" if near else ""
 

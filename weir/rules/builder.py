@@ -198,6 +198,10 @@ class Builder:
 
 
 def _hint(conditions: list[Condition]) -> str:
+    """Where the action of a rule without one may be."""
+    for condition in conditions:
+        if items.nearest(condition.item) == "action":
+            return f": is {condition.item} meant as action?"
     if any(_ACTION.search(value.text) for condition in conditions for value in condition.values):
         return ": is a ; missing before action=?"
     return ""

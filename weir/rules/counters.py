@@ -136,10 +136,16 @@ class Counters:
         return heapq.nlargest(number, self.dump(now), key=lambda counter: counter.share)
 
     def reset(self, key: str) -> int:
-        """Forget all counters of `ITEM=VALUE`, or of a value of whatever item; how many there were."""
+        """Forget all counters of `ITEM=VALUE`, or of a value of whatever item; how many there were. Most limits spell
+        values in lower case, so that spelling is looked for too.
+        """
         item, _, value = key.partition("=")
-        names = {f"{prefix} {key}" for prefix in self._kinds}
-        names |= {f"{prefix} {value}" for prefix, kind in self._kinds.items() if kind.item == item}
+        keys, values = {key, key.lower()}, {value, value.lower()}
+        names = {
+            f"{prefix} {one}"
+            for prefix, kind in self._kinds.items()
+            for one in keys | (values if kind.item == item else set())
+        }
         return sum(self._shards[hash(name) % SHARDS].pop(name, None) is not None for name in names)
 
     def void(self, limit: Limit, key: str, before: float) -> None:

@@ -201,7 +201,5 @@ def derived(request: Mapping[str, str]) -> dict[str, str]:
     for item in ("sender", "recipient"):
         local, at, domain = (made.get(item) or request.get(item, "")).rpartition("@")
         made[f"{item}_localpart"], made[f"{item}_domain"] = (local, domain) if at else ("", "")
-    address = request.get("client_address", "")
-    if "." in address and ":" not in address:
-        made["reverse_address"] = ".".join(reversed(address.split(".")))
+    made["reverse_address"] = ".".join(reversed(request.get("client_address", "").split(".")))
     return made

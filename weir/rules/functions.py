@@ -7,6 +7,7 @@
 Invariant: a step's reply is final. What comes of a `$$` name or from another policy server is not looked at again.
 """
 
+import re
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -40,6 +41,7 @@ LONGEST = 65_536
 """Characters of a value that `set` makes: one that doubles at each turn of a loop must end somewhere."""
 _new_tuple = tuple.__new__  # for a NamedTuple it costs half of what its name does, and a request may count in many
 _INCREMENTS = {"size": "size", "rcpt": "recipient_count"}
+_ADDRESS = re.compile(r"([^@]+@)(\S+)")
 
 
 class Pending(NamedTuple):
@@ -179,9 +181,9 @@ def _limits(action: Count, rule: Rule) -> tuple[Limit | None, Callable[[Mapping[
 
 
 def _with_lower_domain(value: str) -> str:
-    """RFC 5321: a local part has case, a domain has none."""
-    local, at, domain = value.partition("@")
-    return f"{local}@{domain.lower()}" if at and local and domain else value.lower()
+    """RFC 5321: a local part has case, a domain has none. What is no such address has none either."""
+    found = _ADDRESS.fullmatch(value)
+    return found[1] + found[2].lower() if found else value.lower()
 
 
 def _reply(action: Reply) -> Step:

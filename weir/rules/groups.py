@@ -38,14 +38,3 @@ class Groups:
     def members(self, group: str, now: float) -> list[str]:
         """The values that are in the group, lower-cased."""
         return [value for value, end in self._groups.get(group, {}).items() if end > now]
-
-    def dump(self, now: float) -> list[tuple[str, str, float]]:
-        """Group, value and end of all, to be kept over a restart."""
-        return [
-            (group, value, end) for group in self._groups for value, end in self._groups[group].items() if end > now
-        ]
-
-    def restore(self, records: list[tuple[str, str, float]], now: float) -> None:
-        """Take up what was dumped, as far as it is not over."""
-        for group, value, end in records:
-            self.add(group, value, end - now, now)

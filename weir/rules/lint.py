@@ -6,6 +6,7 @@ still used.
 Facts about which attribute is known at which state: Postfix's SMTPD_POLICY_README.
 """
 
+import difflib
 from collections.abc import Iterator
 
 from weir.rules import actions, patterns
@@ -100,7 +101,7 @@ def _made(ruleset: Ruleset) -> set[str]:
 
 def _of_conditions(rule: Rule) -> Iterator[RuleWarning]:
     for condition in rule.conditions:
-        if not condition.values:
+        if not condition.values and rule.score is None:
             yield RuleWarning(condition.position, f"{condition.item} never holds: its list is empty")
         if (why := _absent(condition.item, rule)) and condition.item != "protocol_state":
             yield RuleWarning(condition.position, why)
@@ -131,7 +132,9 @@ def _holds_without_login(rule: Rule) -> Condition | None:
 
 def _of_action(rule: Rule, action: Action, ruleset: Ruleset, made: set[str]) -> Iterator[str]:
     if isinstance(action, Jump) and not action.rule.names and action.rule.written not in ruleset.by_id:
-        yield f"jump({action.rule.written}): there is no such rule, the next one follows"
+        near = difflib.get_close_matches(action.rule.written, ruleset.by_id, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        yield f"jump({action.rule.written}): there is no such rule, the next one follows{hint}"
     if not isinstance(action, Count):
         return
     name = f"{action.function}({action.item}/…)"

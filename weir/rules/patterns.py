@@ -83,11 +83,9 @@ def compile(text: str, late: Callable[[str], None] | None = None) -> Pattern:  #
     plain = compiled.search
 
     def search(value: str) -> object:
-        if len(value) <= longest:
-            return plain(value)
         try:
-            return compiled.search(value, timeout=SECONDS)
-        except TimeoutError:
+            return plain(value) if len(value) <= longest else compiled.search(value, timeout=SECONDS)
+        except (TimeoutError, MemoryError):  # a pattern that calls itself takes memory too
             if late is not None:
                 late(text)
             return None
@@ -109,7 +107,8 @@ def strip(text: str) -> tuple[str, int]:
 
 @lru_cache(10_000)
 def _compile(text: str) -> tuple["regex.Pattern[str]", int, str]:
-    """The compiled pattern, the length of text up to which a search needs no deadline, and the text it needs."""
+    """The compiled pattern, the length of text up to which a search needs no deadline (-1: it always does, there are
+    patterns without end on an empty text), and the text it needs."""
     written, start = strip(text)
     parts: list[str] = []
     places: list[int] = []
@@ -128,11 +127,11 @@ def _compile(text: str) -> tuple["regex.Pattern[str]", int, str]:
         raise PatternError(f"bad pattern: {error.msg}", start + offset) from None
     except (RecursionError, OverflowError, MemoryError):
         raise PatternError("bad pattern: too much in it", start) from None
-    return compiled, _longest(structure.degree(written)), structure.needed(written)
+    return compiled, _longest(structure.effort(written)), structure.needed(written)
 
 
-def _longest(degree: int | None) -> int:
-    return 0 if degree is None else int(STEPS ** (1 / max(degree, 1)))
+def _longest(effort: structure.Effort | None) -> int:
+    return -1 if effort is None else int((STEPS / effort.ways) ** (1 / max(effort.degree, 1)))
 
 
 def _translate(text: str) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ of the text's length, repeats within repeats, and repeated alternatives that beg
 
 Invariants
 - Any text has an answer, a pattern or not: what is not understood needs no text, counts as harmless for `why_slow` and
-  as slow for `degree`.
+  as slow for `effort`.
 - A text in which a pattern is found has what `needed` says.
 """
 
@@ -18,7 +18,8 @@ import regex
 MANY = 10
 """A counted repeat of more than this is as bad as one without end."""
 DEEPEST = 50
-_OPTIONAL_MOST = 10
+_WAYS_MOST = 100_000
+_POWER_MOST = 20
 _ALL = (1 << 129) - 1
 """The characters of ASCII, one bit each, and one for all others."""
 
@@ -156,7 +157,7 @@ def _repeated(branch: list[Part], quantifier: str, end: int) -> Part:
         least = int(bounds[1] or 0)
         most = int(bounds[3] or _ENDLESS) if bounds[2] else least
     atomic = part.atomic or (len(quantifier) > 1 and quantifier.endswith("+"))
-    return part._replace(least=least * part.least, most=max(most * part.most, most), atomic=atomic, end=end)
+    return part._replace(least=least, most=min(most, _ENDLESS), atomic=atomic, end=end)
 
 
 def needed(text: str) -> str:
@@ -186,42 +187,58 @@ def _literal(written: str) -> str:
     return character.lower() if escaped or character not in "^$.[]()|" else ""
 
 
-def degree(text: str) -> int | None:
-    """The power of a text's length that a search may cost at worst; None: it may be worse than any power."""
+class Effort(NamedTuple):
+    """What a search may have to try at worst: `ways`, times the text's length to the power of `degree`."""
+
+    ways: int
+    degree: int
+
+
+def effort(text: str) -> Effort | None:
+    """What a search may cost; None: too much, or more than any power of the text's length."""
     try:
         branches = _parse(text)
     except _UnclearError:
         return None
-    costs = [_cost(branch) for branch in branches]
-    worst = 0
-    for branch, cost in zip(branches, costs, strict=True):
-        if cost is None:
+    efforts = []
+    for branch in branches:
+        found = _effort(branch)
+        if found is None:
             return None
         anchored = bool(branch) and text[branch[0].start : branch[0].end] in ("^", "\\A")
-        worst = max(worst, cost + (not anchored))
-    return worst
+        efforts.append(Effort(found.ways, found.degree + (not anchored)))
+    return _either(efforts)
 
 
-def _cost(parts: tuple[Part, ...]) -> int | None:
-    """Repeats in a row; None if there is one within another, or something of the kind."""
-    total = optional = 0
+def _either(efforts: list[Effort]) -> Effort:
+    return Effort(sum(one.ways for one in efforts), max(one.degree for one in efforts))
+
+
+def _effort(parts: tuple[Part, ...]) -> Effort | None:
+    """Of parts in a row."""
+    ways, degree = 1, 0
     for part in parts:
-        inner = [_cost(branch) for branch in part.branches]
-        if None in inner or (part.many and any(map(_varies, part.branches))):
+        found = _effort_of(part)
+        if found is None or ways * found.ways > _WAYS_MOST:
             return None
-        if part.many and len(part.branches) > 1:
-            return None
-        total += max(filter(None, inner), default=0) + part.many + part.back
-        optional += part.least != part.most and not part.many
-    return None if optional > _OPTIONAL_MOST else total
+        ways *= found.ways
+        degree += found.degree
+    return Effort(ways, degree)
 
 
-def _varies(parts: tuple[Part, ...]) -> bool:
-    """Whether these may take more or fewer characters."""
-    return any(
-        part.least != part.most or part.back or len(part.branches) > 1 or any(map(_varies, part.branches))
-        for part in parts
-    )
+def _effort_of(part: Part) -> Effort | None:
+    inner = [_effort(branch) for branch in part.branches] or [Effort(1, int(part.back))]
+    known = [one for one in inner if one is not None]
+    if len(known) < len(inner):
+        return None
+    ways, degree = _either(known)
+    if part.most == 1:
+        return Effort(ways + (part.least == 0), degree)
+    if ways == 1 and degree == 0:
+        return Effort(1, 1) if part.most == _ENDLESS else Effort(part.most - part.least + 1, 0)
+    if degree or part.most > _POWER_MOST:
+        return None
+    return Effort(ways**part.most * (part.most - part.least + 1), 0)
 
 
 def why_slow(text: str) -> str | None:

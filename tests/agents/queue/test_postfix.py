@@ -87,11 +87,12 @@ class QueueHost(PostfixHost):
 
 
 class RunningHelper(Process):
-    def __init__(self, folder: Path, hosts: list[QueueHost]) -> None:
+    def __init__(self, folder: Path, hosts: list[QueueHost], prefix: str = "") -> None:
+        """`prefix` stands before the hosts' names in those of the instances."""
         self.socket, self.table = folder / "queue.sock", folder / "refused_submitters"
         config = folder / "weir.toml"
         queue = {
-            "instances": {host.name: {"config_directory": str(host.directory)} for host in hosts},
+            "instances": {f"{prefix}{host.name}": {"config_directory": str(host.directory)} for host in hosts},
             "socket": str(self.socket),
             "user": AGENT,
             "held": str(folder / "held.sqlite"),

@@ -1,0 +1,155 @@
+"""Mail of a blocked account in the queues: what the helper is asked, and what is told of it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from agents import holding
+from agents.holding import Holding
+from agents.maillog.outcomes import Queued
+from agents.queue.client import HelperAwayError
+
+ALICE = "sasl_username:alice@example.org"
+ROOT = "uid:0"
+
+
+class Helper:
+    """The helper, as far as it is asked; `away` makes it fail."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, list[str]]] = []
+        self.away = False
+
+    async def hold(self, instance: str, ids: list[str]) -> list[str]:
+        return self._take("hold", instance, ids)
+
+    async def release(self, instance: str, ids: list[str]) -> list[str]:
+        return self._take("release", instance, ids)
+
+    async def delete(self, instance: str, ids: list[str]) -> list[str]:
+        return self._take("delete", instance, ids)
+
+    async def refuse_submission(self, names: list[str]) -> list[str]:
+        return self._take("submit", "", names)
+
+    def _take(self, verb: str, instance: str, ids: list[str]) -> list[str]:
+        if self.away:
+            raise HelperAwayError("no helper")
+        self.asked.append((verb, instance, ids))
+        return ids
+
+
+class World:
+    def __init__(self) -> None:
+        self.helper = Helper()
+        self.queued = [
+            Queued("postfix", "4Vx1", False),
+            Queued("postfix-out", "4Vx2", False),
+            Queued("postfix", "4Vx3", True),
+        ]
+        self.cause = "1f0c9a6b2d47"
+        self.told: list[tuple[str, str, int, str, str]] = []
+        self.holding = Holding(
+            self.helper,  # type: ignore[arg-type]
+            lambda _subject: self.queued,
+            lambda _subject: self.cause,
+            lambda *event: self.told.append(event),
+        )
+
+    def run(self, *acts: Callable[[], None]) -> None:
+        async def all_of_them() -> None:
+            for act in acts:
+                act()
+            while tasks := list(self.holding._tasks.values()):
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run(all_of_them())
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(holding, "AGAIN_SECONDS", (0.0, 0.001))
+    return iter(())
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_is_not_on_hold_yet_is_held_by_instance(world: World) -> None:
+    world.run(lambda: world.holding.blocked(ALICE))
+    assert world.helper.asked[:2] == [("hold", "postfix", ["4Vx1"]), ("hold", "postfix-out", ["4Vx2"])]
+    assert world.told[0] == (ALICE, "held", 2, "1f0c9a6b2d47", "")
+
+
+def test_what_comes_a_little_later_is_held_too_while_the_block_is_in_force(world: World) -> None:
+    world.queued = []
+    later = Queued("postfix", "4Vx9", False)
+
+    async def scene() -> None:
+        world.holding.blocked(ALICE)
+        await asyncio.sleep(0)
+        world.queued = [later]
+        while world.holding._tasks:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(scene())
+    assert world.helper.asked[-1:] == [("hold", "postfix", ["4Vx9"])]
+    world.helper.asked.clear()
+    world.cause = ""
+    world.run(lambda: world.holding.blocked(ALICE))
+    assert world.helper.asked == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "asked", "told"),
+    [
+        ("", [], ("left", 1)),
+        ("leave", [], ("left", 1)),
+        ("release", [("release", "postfix", ["4Vx3"])], ("released", 1)),
+        ("delete", [("delete", "postfix", ["4Vx3"])], ("deleted", 1)),
+    ],
+)
+def test_a_release_says_what_becomes_of_mail_on_hold(
+    world: World, queue: str, asked: list[Any], told: tuple[str, int]
+) -> None:
+    world.run(lambda: world.holding.released(ALICE, "word", queue))
+    assert world.helper.asked == asked
+    assert world.told == [(ALICE, *told, "word", "")]
+
+
+def test_a_release_ends_the_holding(world: World) -> None:
+    world.run(lambda: world.holding.blocked(ALICE), lambda: world.holding.released(ALICE, "word", "leave"))
+    assert world.helper.asked == []
+
+
+def test_a_client_s_mail_is_left_alone(world: World) -> None:
+    client = "client_address:192.0.2.1"
+    world.run(lambda: world.holding.blocked(client), lambda: world.holding.released(client, "word", "release"))
+    assert (world.helper.asked, world.told) == ([], [])
+
+
+def test_a_helper_that_is_away_is_asked_again_and_told(world: World) -> None:
+    world.helper.away = True
+    world.run(lambda: world.holding.blocked(ALICE))
+    assert world.told == [(ALICE, "held", 0, world.cause, "no helper")] * 2
+    assert world.holding.failures == 4
+
+
+def test_local_users_that_are_blocked_may_not_submit(world: World) -> None:
+    def refreshed() -> Coroutine[Any, Any, None]:
+        return world.holding.refresh_submitters()
+
+    world.queued = []
+    asyncio.run(refreshed())
+    assert world.helper.asked == []
+    world.run(lambda: world.holding.blocked(ROOT))
+    asyncio.run(refreshed())
+    asyncio.run(refreshed())
+    assert world.helper.asked == [("submit", "", ["root"])]
+    world.cause = ""
+    asyncio.run(refreshed())
+    assert world.helper.asked[1:] == [("submit", "", [])]

@@ -1,0 +1,82 @@
+"""What the mail hosts say of a release: how much of the subject's mail they hold, released or deleted.
+
+Invariant: a host that does not answer in time is told; nothing waits for it longer.
+"""
+
+from collections.abc import Callable, Iterator
+
+from confluent_kafka import OFFSET_END
+
+from weir import envelopes, topics
+from weir.cli import output
+from weir.cli.broker import Connection, Start
+from weir.cli.output import many
+from weir.cli.status import Fleet, away
+from weir.events import Queue
+from weir.events import decoder as event_decoder
+
+SECONDS = 3.0
+"""How long answers are waited for: Postfix's queue is slow with many messages, and the history has what comes later."""
+
+_DONE = {
+    "released": "released and tried now",
+    "deleted": "deleted",
+    "left": "still on hold",
+}
+
+
+def gather(connection: Connection, word: str, act: Callable[[], float]) -> tuple[float, dict[str, Queue | None]]:
+    """Do `act` (write the word, whose id this is), and gather the answers to it.
+
+    Returns what `act` did, and for each host that is heard its answer, None if it gave none in time. Raises
+    CommandError.
+    """
+    hosts = _heard(connection)
+    answers: dict[str, Queue | None] = dict.fromkeys(hosts)
+    done = 0.0
+    for message in connection.follow(Start(topics.EVENTS, OFFSET_END), seconds=SECONDS):
+        if message is None:
+            done = act()
+            if not hosts:
+                break
+            continue
+        for host, event in _answers(message.value or b"", word):
+            answers[host] = event
+        if done and all(answers.values()):
+            break
+    return done, answers
+
+
+def show(answers: dict[str, Queue | None]) -> None:
+    """A line for each host that has something to say."""
+    for host, answer in sorted(answers.items()):
+        if answer is None:
+            continue
+        if answer.messages or answer.error:
+            trouble = f", and not all: {answer.error}" if answer.error else ""
+            output.say(f"  {host}: {many(answer.messages, 'message')} {_DONE.get(answer.how, answer.how)}{trouble}")
+    if any(answer is not None and answer.how == "left" and answer.messages for answer in answers.values()):
+        output.say("  --queue release sends what is on hold, --queue delete deletes it")
+    if silent := sorted(host for host, answer in answers.items() if answer is None):
+        output.tell(f"no word of their queues from {', '.join(silent)}: they follow no mail log, or are slow")
+
+
+def _heard(connection: Connection) -> list[str]:
+    fleet = Fleet()
+    now = 0.0
+    for message in connection.read(Start(topics.STATUS)):
+        fleet.apply(message)
+        now = max(now, message.time)
+    return [host for host, agent in fleet.agents.items() if not away(agent.time - agent.clock_offset, now)]
+
+
+def _answers(value: bytes, word: str) -> Iterator[tuple[str, Queue]]:
+    if word.encode() not in value:
+        return  # almost all events are about something else
+    try:
+        head, events = envelopes.decode(value, event_decoder)
+    except ValueError:
+        return
+    for event in events:
+        if isinstance(event, Queue) and event.cause == word:
+            yield head.host, event
