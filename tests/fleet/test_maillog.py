@@ -34,7 +34,7 @@ OUTCOMES = ("x@dest.test", "x@hard.test", "x@soft.test")
 BOTH: tuple[Placement, ...] = ("RCPT", "END-OF-MESSAGE")
 
 # Its own, apart from weir.maillog's.
-_LINE = re.compile(r"\w{3} +\d+ [\d:]{8} \S+ \S+?/(\w+)\[\d+\]: (?:(\w+): )?(.*)")
+_LINE = re.compile(r"\w{3} +\d+ [\d:]{8} \S+ \S+/([\w-]+)\[\d+\]: (?:(\w+): )?(.*)")
 _USER = re.compile(r"client=.*, sasl_username=(\S+)$")
 _STATUS = re.compile(r"to=<.*>, .*status=(\w+) ")
 
@@ -210,7 +210,7 @@ def test_events_are_what_the_log_says_although_the_agent_is_killed(kafka: Kafka,
     with asks.session(MALLORY) as session:
         assert session.send(MALLORY, [OUTCOMES[0]]).accepted
     block(kafka, f"sasl_username:{MALLORY}")
-    time.sleep(1)
+    wait_until(lambda: asks.agent.metrics().get("weir_agent_operators_words"), 20, "the word")
     send(asks, MALLORY, 1)
     asks.submit_locally()
     before = time.time()
