@@ -162,7 +162,9 @@ def test_what_waits_in_the_queues() -> None:
     assert find("sasl_username:bob@weir.test") == find("client_address:192.0.2.2") == find("uid:34") == []
     log.write("postfix-out/qmgr", f"{A}: removed")
     log.write("postfix/postsuper", f"{B}: placed on hold")
-    assert find("sasl_username:alice@weir.test") == find("uid:33") == []
+    assert find("sasl_username:alice@weir.test") == []
+    assert find("uid:33") == [("postfix", B, True)]
+    assert log.reading.senders() == set()
 
 
 def test_what_is_known_goes_on_after_a_restart_in_the_midst_of_a_filter() -> None:
