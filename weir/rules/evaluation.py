@@ -208,11 +208,17 @@ def _read(condition: Condition) -> Iterator[str]:
 
 def derived(request: Mapping[str, str]) -> dict[str, str]:
     """Items that are made of a request's attributes; an empty sender is `<>`."""
-    made = {"sender": request.get("sender") or "<>"}
-    for item in ("sender", "recipient"):
-        local, at, domain = (made.get(item) or request.get(item, "")).rpartition("@")
-        made[f"{item}_localpart"], made[f"{item}_domain"] = (local, domain) if at else ("", "")
+    sender = request.get("sender") or "<>"
+    sender_localpart, sender_at, sender_domain = sender.rpartition("@")
+    recipient_localpart, recipient_at, recipient_domain = request.get("recipient", "").rpartition("@")
+    made = {
+        "sender": sender,
+        "sender_localpart": sender_localpart,
+        "sender_domain": sender_domain if sender_at else "",
+        "recipient_localpart": recipient_localpart,
+        "recipient_domain": recipient_domain if recipient_at else "",
+    }
     address = request.get("client_address", "")
     if "." in address and ":" not in address:
-        made["reverse_address"] = ".".join(reversed(address.split(".")))
+        made["reverse_address"] = ".".join(address.split(".")[::-1])
     return made
