@@ -116,6 +116,19 @@ def test_what_is_kept_is_bounded_whatever_clients_send(item: str, monkeypatch: p
     assert used < 100_000
 
 
+def test_walks_kept_are_bounded_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matcher, "WALKS", 4)
+    rules = Matcher(ruleset(*[[]] * 200))
+    always = (1 << 200) - (1 << 100)
+    tracemalloc.start()
+    for bits in [*range(1, 4000), *range(1, 4000)]:
+        varied = [number for number in range(12) if bits >> number & 1]
+        assert rules.walk(always | bits, 0) == (*varied, *range(100, 200))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 20_000
+
+
 def test_patterns_have_a_time_for_each_request_together() -> None:
     slow = [[condition("sender", "=~", f"a.*b.*c.*{letter}$")] for letter in "defghijklmnopqrstuvwyz"]
     rules = Matcher(ruleset(*slow, [condition("sender", "=~", "^x")], [condition("size", "==", "1")]))

@@ -27,6 +27,8 @@ from weir.rules.rule import Condition, Rule, RuleError, RulesError, Ruleset
 
 KEPT = 4096
 """Vectors in each of the two generations of an item."""
+WALKS = 512
+"""Walks kept: each may be as long as the rule set."""
 LONGEST_KEPT = 256
 """Characters of a value whose vector is kept."""
 LATE_MOST = 5
@@ -128,7 +130,7 @@ class Matcher:
         left = bits >> start << start
         numbers = self._walks.get(left)
         if numbers is None:
-            if len(self._walks) >= KEPT:
+            if len(self._walks) >= WALKS:
                 self._walks.clear()
             numbers = self._walks[left] = tuple(_numbers(left))
         return numbers
