@@ -121,7 +121,7 @@ def test_walks_kept_are_bounded_and_made_again(monkeypatch: pytest.MonkeyPatch) 
     rules = Matcher(ruleset(*[[]] * 200))
     always = (1 << 200) - (1 << 100)
     tracemalloc.start()
-    for bits in [*range(1, 4000), *range(1, 4000)]:
+    for bits in [*range(500), *range(500)]:
         varied = [number for number in range(12) if bits >> number & 1]
         assert rules.walk(always | bits, 0) == (*varied, *range(100, 200))
     used, _ = tracemalloc.get_traced_memory()
