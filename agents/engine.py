@@ -148,7 +148,7 @@ class Engine:
         self.faults += 1
         if self._may_tell():
             log.error("rules failed, DUNNO is answered", exc_info=error)
-        return Outcome(action="DUNNO", hits=[], counted=[], notes=[], trouble=f"{type(error).__name__}: {error}")
+        return Outcome(action="DUNNO", hits=[], notes=[], trouble=f"{type(error).__name__}: {error}")
 
     def _may_tell(self) -> bool:
         now = time.monotonic()

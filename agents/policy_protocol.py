@@ -68,7 +68,7 @@ _SPACES = dict.fromkeys({*range(0x20), 0x7F} - {ord("\t")}, " ")  # what a reply
 _NUMBERS = {"recipient_count", "size"}
 _TEXTS = {name for name in PolicyRequest.__annotations__ if name not in _NUMBERS}
 _decode = msgspec.json.Decoder(PolicyRequest, strict=False).decode
-_decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
+_decode_attributes = msgspec.json.Decoder(dict[str, Annotated[str, msgspec.Meta(max_length=MAX_VALUE)]]).decode
 
 
 class ProtocolError(ValueError):
@@ -98,6 +98,8 @@ class RequestReader(Generic[T]):
 
     def next_request(self) -> T | None:
         """The next request, or None until more has come. Raises ProtocolError."""
+        if self._start == len(self._buffer):  # so it ends for almost all that comes
+            return None
         end = self._buffer.find(_END, self._searched)
         if end < 0 or b"\r" in self._buffer:
             return self._next_with_returns()
@@ -147,14 +149,10 @@ def parse_attributes(lines: bytes) -> dict[str, str]:
     _check_length(lines)
     if b'"' not in lines and b"\\" not in lines:  # as in `parse`
         try:
-            attributes = _decode_attributes(b'{"' + lines.replace(b"=", b'":"').replace(b"\n", b'","') + b'"}')
+            return _decode_attributes(b'{"' + lines.replace(b"=", b'":"').replace(b"\n", b'","') + b'"}')
         except (msgspec.DecodeError, UnicodeDecodeError):
-            attributes = _attributes_by_lines(lines)
-    else:
-        attributes = _attributes_by_lines(lines)
-    if len(lines) > MAX_VALUE and max(map(len, attributes.values()), default=0) > MAX_VALUE:
-        return {name: value[:MAX_VALUE] for name, value in attributes.items()}
-    return attributes
+            pass
+    return _attributes_by_lines(lines)
 
 
 def reply(action: str, limit: int = MAX_ACTION) -> bytes:
@@ -172,7 +170,7 @@ def _attributes_by_lines(lines: bytes) -> dict[str, str]:
     for line in lines.decode("utf-8", "backslashreplace").split("\n"):
         name, equals, value = line.partition("=")
         if equals:
-            attributes[name] = value
+            attributes[name] = value[:MAX_VALUE]
     return attributes
 
 

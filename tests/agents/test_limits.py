@@ -223,7 +223,7 @@ class Script:
         def run() -> None:
             _, exceeded = limits.count(LIMIT, items["sasl_username"].lower(), 1, items, now)
             action, rule = (self.action, 1) if exceeded else ("DUNNO", -1)
-            done(Outcome(action=action, hits=[], counted=[], notes=[], rule=rule))
+            done(Outcome(action=action, hits=[], notes=[], rule=rule))
 
         if self.later:
             self.under_way.append(run)

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rules.driving import REQUEST, START, Host
+from weir.rules.counters import Counter
 from weir.rules.evaluation import REPEATS, derived
 from weir.rules.needs import Ask, Limit, Lookup, Mail, Wait
 
@@ -25,7 +26,7 @@ def test_the_first_reply_is_given_and_told(folder: Path) -> None:
     )
     outcome = host.outcome(REQUEST)
     assert (outcome.action, outcome.rule, outcome.hits) == ("REJECT", 1, [1])
-    assert (outcome.notes, outcome.counted, outcome.trouble) == (["hello alice@example.org"], [], "")
+    assert (outcome.notes, outcome.trouble) == (["hello alice@example.org"], "")
 
 
 def test_at_the_end_of_the_rules_the_reply_is_dunno(folder: Path) -> None:
@@ -221,11 +222,10 @@ def test_groups(folder: Path) -> None:
 def test_a_limit_is_told(folder: Path) -> None:
     host = Host(folder, "id=A; action=size(sasl_username/2000/60/REJECT $$ratecount of $$size)")
     host.ask()
-    outcome = host.outcome({**REQUEST, "sasl_username": "Alice@Example.org"})
-    rule = host.program.ruleset.rules[0]
-    limit = Limit("size", "sasl_username", 2000, 60, "A", rule.digest)
-    assert outcome.counted == [(limit, "alice@example.org", 1500, 3000)]
-    assert outcome.action == "REJECT 3000 of 1500"
+    assert host.ask(sasl_username="Alice@Example.org") == "REJECT 3000 of 1500"
+    assert list(host.counters.dump(host.now)) == [
+        Counter("sasl_username", "alice@example.org", "A", 2000, 60, host.now + 60, 3000)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.rules import direct
 from tests.rules.test_conditions import NOW, NOWHERE, Request, condition
 from weir.rules import matcher
-from weir.rules.matcher import Matcher
+from weir.rules.matcher import Candidates, Matcher
 from weir.rules.rule import Condition, Rule, RulesError, Ruleset, Value
 
 
@@ -24,13 +24,15 @@ def ruleset(*rules: list[Condition]) -> Ruleset:
 
 
 def matching(matcher: Matcher, request: Request) -> list[int]:
-    candidates = matcher.begin(request.items)
-    found = []
-    number = matcher.find(candidates, 0, request)
-    while number >= 0:
-        found.append(number)
-        number = matcher.find(candidates, number + 1, request)
-    return found
+    return walk(matcher, matcher.begin(request.items), 0, request)
+
+
+def walk(matcher: Matcher, candidates: Candidates, start: int, request: Request) -> list[int]:
+    return [
+        number
+        for number in matcher.walk(candidates.bits, start)
+        if number not in matcher.dynamic or matcher.holds(number, request)
+    ]
 
 
 def test_different_items_must_all_hold() -> None:
@@ -51,20 +53,20 @@ def test_different_items_must_all_hold() -> None:
 def test_it_goes_on_from_any_rule() -> None:
     rules = Matcher(ruleset([], [condition("sender", "==", "a")], []))
     candidates = rules.begin({})
-    assert [rules.find(candidates, start, Request()) for start in (0, 1, 2, 3, 99)] == [0, 2, 2, -1, -1]
+    assert [walk(rules, candidates, start, Request()) for start in (0, 1, 2, 3, 99)] == [[0, 2], [2], [2], [], []]
 
 
 def test_an_item_that_is_set_on_the_way_counts_from_then_on() -> None:
     rules = Matcher(ruleset([condition("X", "==", "1")], [condition("X", "!=", "1")], [condition("Y", "=", "^$")]))
     candidates = rules.begin({})
-    assert rules.find(candidates, 0, Request()) == 2
+    assert walk(rules, candidates, 0, Request()) == [2]
     rules.update(candidates, "X", "1")
-    assert rules.find(candidates, 0, Request()) == 0
+    assert walk(rules, candidates, 0, Request()) == [0, 2]
     rules.update(candidates, "X", "2")
     rules.update(candidates, "Z", "2")
-    assert rules.find(candidates, 0, Request()) == 1
+    assert walk(rules, candidates, 0, Request()) == [1, 2]
     rules.update(candidates, "Y", "0")
-    assert rules.find(candidates, 2, Request()) == -1
+    assert walk(rules, candidates, 0, Request()) == [1]
 
 
 @pytest.mark.parametrize("item", ["request_score", "request_hits", "sender"])
@@ -72,10 +74,10 @@ def test_what_changes_while_rules_are_gone_through(item: str) -> None:
     rules = Matcher(ruleset([condition(item, "=>", "2")]))
     request = Request(**{item: "1"})
     candidates = rules.begin(request.items)
-    assert rules.find(candidates, 0, request) == -1
+    assert walk(rules, candidates, 0, request) == []
     request.items[item] = "2"
     rules.update(candidates, item, "2")
-    assert rules.find(candidates, 0, request) == 0
+    assert walk(rules, candidates, 0, request) == [0]
 
 
 def test_conditions_that_ask_dns_are_left_out() -> None:
@@ -112,6 +114,19 @@ def test_what_is_kept_is_bounded_whatever_clients_send(item: str, monkeypatch: p
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 100_000
+
+
+def test_walks_kept_are_bounded_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matcher, "WALKS", 4)
+    rules = Matcher(ruleset(*[[]] * 200))
+    always = (1 << 200) - (1 << 100)
+    tracemalloc.start()
+    for bits in [*range(500), *range(500)]:
+        varied = [number for number in range(12) if bits >> number & 1]
+        assert rules.walk(always | bits, 0) == (*varied, *range(100, 200))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 20_000
 
 
 def test_patterns_have_a_time_for_each_request_together() -> None:
@@ -199,8 +214,7 @@ def test_the_compiled_form_equals_the_direct_one(
             request.items[item] = value
             compiled.update(candidates, item, value)
         expected = [rule.number for rule in loaded.rules if direct.matches(rule, request.items, NOW, groups)]
-        found = [number for number in range(len(rules)) if compiled.find(candidates, number, request) == number]
-        assert found == expected
+        assert walk(compiled, candidates, 0, request) == expected
         assert matching(compiled, request) == expected
 
 

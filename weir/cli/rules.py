@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from weir.rules import actions, lint
 from weir.rules.counters import Counters
 from weir.rules.evaluation import Program
 from weir.rules.groups import Groups
-from weir.rules.needs import Ask, Lookup, Mail, Need, Outcome, Wait
+from weir.rules.needs import Ask, Limit, Lookup, Mail, Need, Outcome, Wait
 from weir.rules.rule import Rule, RulesError, Ruleset
 from weir.rules.ruleset import Source, load
 from weir.rules.tables import Tables
@@ -60,7 +60,7 @@ def test(
     """
     ruleset = _load(files)
     items = _items(request)
-    counters = Counters()
+    counters = _Counters()
     program = Program(ruleset, Groups(), Tables(), scores={}, dns=False)
     notes: list[str] = []
     evaluation = program.evaluate(items, time.time(), counters)
@@ -71,7 +71,7 @@ def test(
             need = evaluation.send(None)
     except StopIteration as end:
         outcome: Outcome = end.value
-    for line in [*_way(ruleset, outcome), *notes]:
+    for line in [*_way(ruleset, outcome, counters), *notes]:
         output.say(line)
     output.say(f"action={outcome.action}")
 
@@ -125,11 +125,23 @@ def _items(name: str) -> dict[str, str]:
     return items
 
 
-def _way(ruleset: Ruleset, outcome: Outcome) -> Iterator[str]:
+class _Counters(Counters):
+    """Counters that remember what they counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[tuple[Limit, str, int]] = []
+
+    def count(self, limit: Limit, key: str, increment: int, items: Mapping[str, str], now: float) -> tuple[int, bool]:
+        self.counted.append((limit, key, increment))
+        return super().count(limit, key, increment, items, now)
+
+
+def _way(ruleset: Ruleset, outcome: Outcome, counters: _Counters) -> Iterator[str]:
     for number in outcome.hits:
         rule = ruleset.rules[number]
         yield f"matched {rule.id} ({rule.position.file}:{rule.position.line})"
-    for limit, key, increment, _ in outcome.counted:
+    for limit, key, increment in counters.counted:
         yield (
             f"counted {limit.function} of {limit.item}={key}: +{increment}, "
             f"{limit.maximum:g} in {limit.seconds:g} s ({limit.rule})"

@@ -69,7 +69,9 @@ class Counters:
         """Prefixes of limits met lately: a limit's hash costs less than a kind."""
         self._now = 0.0
         self._moment = 0
-        """The time of the last count, in seconds and microseconds: many limits count a request."""
+        self._alive = 0
+        """The time of the last count, in seconds and microseconds, and the least entry that is not over at that time:
+        many limits count a request."""
         self._swept = 0.0
         self._next_shard = 0
 
@@ -82,12 +84,13 @@ class Counters:
         if now != self._now:
             self._now = now
             self._moment = int(now * _MICROSECONDS)
+            self._alive = self._moment << _COUNT_BITS
             if not 0.0 <= now - self._swept < _STEP_SECONDS:
                 self.sweep(now)
         name = (self._known.get(limit) or self._prefix_of(limit)) + key
         shard = self._shards[hash(name) % SHARDS]
         packed = shard.get(name, 0)
-        if self._moment > packed >> _COUNT_BITS:
+        if packed < self._alive:
             count = min(increment, _MOST)
             shard[name] = _end(self._moment, limit.seconds) << _COUNT_BITS | count
         else:

@@ -21,7 +21,7 @@ from weir.rules.functions import Compiler, Pending, Step
 from weir.rules.groups import Groups
 from weir.rules.lists import Checks, Verdict
 from weir.rules.matcher import Candidates, Matcher
-from weir.rules.needs import Counted, Evaluation, Limits, Outcome
+from weir.rules.needs import Evaluation, Limits, Outcome
 from weir.rules.rule import Condition, Rule, Ruleset
 from weir.rules.tables import Tables
 
@@ -37,7 +37,6 @@ class Run:
 
     __slots__ = (
         "candidates",
-        "counted",
         "groups",
         "hits",
         "items",
@@ -60,7 +59,6 @@ class Run:
         self.matcher = program.matcher
         self.candidates: Candidates = self.matcher.begin(self.items)
         self.hits: list[int] = []
-        self.counted: list[Counted] = []
         self.notes: list[str] = []
         self.target = -1
 
@@ -85,8 +83,11 @@ class Program:
         self._dns = dns
         self._late: list[str] = []
         self._parsed = [[actions.parse(action.text) for action in rule.actions] for rule in ruleset.rules]
-        self._steps = self._compile(scores)
-        self._checks = [self._compile_checks(rule) for rule in ruleset.rules]
+        self._plans = [
+            (rule.number in self.matcher.dynamic, self._compile_checks(rule), steps)
+            for rule, steps in zip(ruleset.rules, self._compile(scores), strict=True)
+        ]
+        """For each rule whether it has dynamic conditions, what it asks DNS, and what it does."""
         self._items = [
             len({condition.item for condition in rule.conditions} - set(lists.LISTS)) for rule in ruleset.rules
         ]
@@ -96,34 +97,44 @@ class Program:
             condition.item == "matches" for rule in ruleset.rules for condition in rule.conditions
         )
 
-    def evaluate(self, items: Mapping[str, str], now: float, limits: Limits) -> Evaluation:
+    def evaluate(  # noqa: C901, PLR0912 - a further call for each match would cost a tenth of it
+        self, items: Mapping[str, str], now: float, limits: Limits
+    ) -> Evaluation:
         """Answer a request; its attributes are left as they are. `now` is in Unix seconds."""
         run = self._begin(items, now, limits)
-        find = self._find_with_matches if self._conditional_on_matches else self.matcher.find
-        checks_of, steps_of, told = self._checks, self._steps, self._told  # a match must cost little
+        walk, plans, told = self.matcher.walk, self._plans, self._told  # a match must cost little
         candidates, hits = run.candidates, run.hits
         start = 0
-        while (number := find(candidates, start, run)) >= 0:
-            start = number + 1
-            verdict = _NO_DNS
-            if (checks := checks_of[number]) is not None:
-                verdict = (yield from checks.examine(run.items, run)) if self._dns else checks.off
-                if not verdict.holds:
+        while True:
+            bits = candidates.bits
+            for number in walk(bits, start):
+                is_dynamic, checks, steps = plans[number]
+                if is_dynamic and not self._holds(run, number, start):
                     continue
-            hits.append(number)
-            if told:
-                self._tell(run, number, verdict)
-            for step in steps_of[number]:
-                result = step(run)
-                while result is not None:
-                    if not isinstance(result, Pending):
-                        return self._outcome(run, result or DEFAULT, number)
-                    result = result.then((yield result.need))
-            if run.target >= 0:
-                start, run.target = run.target, -1
-                if len(hits) > len(steps_of) + REPEATS:
-                    return self._outcome(run, DEFAULT, -1, f"{self.ruleset.rules[number].id}: jumps without end")
-        return self._outcome(run, DEFAULT, -1)
+                start = number + 1
+                verdict = _NO_DNS
+                if checks is not None:
+                    verdict = (yield from checks.examine(run.items, run)) if self._dns else checks.off
+                    if not verdict.holds:
+                        continue
+                hits.append(number)
+                if told:
+                    self._tell(run, number, verdict)
+                for step in steps:
+                    result = step(run)
+                    while result is not None:
+                        if not isinstance(result, Pending):
+                            return self._outcome(run, result or DEFAULT, number)
+                        result = result.then((yield result.need))
+                if run.target >= 0:
+                    start, run.target = run.target, -1
+                    if len(hits) > len(plans) + REPEATS:
+                        return self._outcome(run, DEFAULT, -1, f"{self.ruleset.rules[number].id}: jumps without end")
+                    break
+                if candidates.bits is not bits:
+                    break
+            else:
+                return self._outcome(run, DEFAULT, -1)
 
     def _begin(self, items: Mapping[str, str], now: float, limits: Limits) -> Run:
         run = Run(self, items, now, limits)
@@ -131,14 +142,14 @@ class Program:
             run.put(item, "0")
         return run
 
-    def _find_with_matches(self, candidates: Candidates, start: int, run: Run) -> int:
-        """As the matcher's `find`. `matches` is what the rule before came to: a rule that is not at `start` has 0."""
-        found = self.matcher.find(candidates, start, run)
-        if found == start:
-            return found
-        # What was found matched only for the rule at `start`, if at all.
-        run.put("matches", "0")
-        return self.matcher.find(candidates, start + 1, run)
+    def _holds(self, run: Run, number: int, start: int) -> bool:
+        """Tell whether a rule's dynamic conditions hold.
+
+        `matches` is what the rule before came to: for a rule that is not at `start` it is 0.
+        """
+        if self._conditional_on_matches and number != start:
+            run.put("matches", "0")
+        return self.matcher.holds(number, run)
 
     def _tell(self, run: Run, number: int, verdict: Verdict) -> None:
         """Set the items that tell of a match."""
@@ -161,7 +172,7 @@ class Program:
         if trouble or late or self._late:
             trouble = "; ".join(filter(None, (trouble, late, *self._late)))
             self._late.clear()
-        return Outcome(action, run.hits, run.counted, run.notes, rule, trouble)
+        return Outcome(action, run.hits, run.notes, rule, trouble)
 
     def _compile(self, more: Mapping[float, str]) -> list[list[Step]]:
         own = {rule.score: rule.actions[-1].text for rule in self.ruleset.rules if rule.score is not None}
@@ -197,9 +208,15 @@ def _read(condition: Condition) -> Iterator[str]:
 
 def derived(request: Mapping[str, str]) -> dict[str, str]:
     """Items that are made of a request's attributes; an empty sender is `<>`."""
-    made = {"sender": request.get("sender") or "<>"}
-    for item in ("sender", "recipient"):
-        local, at, domain = (made.get(item) or request.get(item, "")).rpartition("@")
-        made[f"{item}_localpart"], made[f"{item}_domain"] = (local, domain) if at else ("", "")
-    made["reverse_address"] = ".".join(reversed(request.get("client_address", "").split(".")))
+    sender = request.get("sender") or "<>"
+    sender_localpart, sender_at, sender_domain = sender.rpartition("@")
+    recipient_localpart, recipient_at, recipient_domain = request.get("recipient", "").rpartition("@")
+    made = {
+        "sender": sender,
+        "sender_localpart": sender_localpart,
+        "sender_domain": sender_domain if sender_at else "",
+        "recipient_localpart": recipient_localpart,
+        "recipient_domain": recipient_domain if recipient_at else "",
+        "reverse_address": ".".join(request.get("client_address", "").split(".")[::-1]),
+    }
     return made

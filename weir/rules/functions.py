@@ -32,14 +32,13 @@ from weir.rules.actions import (
 )
 from weir.rules.groups import Groups
 from weir.rules.needs import Ask as AskNeed
-from weir.rules.needs import Counted, Limit, Limits, Need
+from weir.rules.needs import Limit, Limits, Need
 from weir.rules.needs import Mail as MailNeed
 from weir.rules.needs import Wait as WaitNeed
 from weir.rules.rule import Rule
 
 LONGEST = 65_536
 """Characters of a value that `set` makes: one that doubles at each turn of a loop must end somewhere."""
-_new_tuple = tuple.__new__  # for a NamedTuple it costs half of what its name does, and a request may count in many
 _INCREMENTS = {"size": "size", "rcpt": "recipient_count"}
 _ADDRESS = re.compile(r"([^@]+@)(\S+)")
 
@@ -61,7 +60,6 @@ class Run(Protocol):
     now: float
     limits: Limits
     groups: Groups
-    counted: list[Counted]
     notes: list[str]
     target: int
     """Number of the rule to go on with; -1: the next one."""
@@ -147,15 +145,29 @@ class Compiler(NamedTuple):
             limit = fixed or limit_now(items)
             if not value or not increment or limit is None:
                 return None
-            key = spelled(value)
-            counted, exceeded = run.limits.count(limit, key, increment, items, run.now)
-            run.counted.append((limit, key, increment, counted))
-            if not exceeded:
-                return None
+            counted, exceeded = run.limits.count(limit, spelled(value), increment, items, run.now)
+            return told(run, counted) if exceeded else None
+
+        def told(run: Run, counted: int) -> Result:
             run.put("ratecount", str(counted))
             return over(run)
 
-        return count
+        return count if source or fixed is None else _rate(fixed, spelled, told)
+
+
+def _rate(limit: Limit, spelled: Callable[[str], str], told: Callable[[Run, int], Result]) -> Step:
+    """A count of requests with a limit that is always the same: the most frequent step by far, so the shortest."""
+    item = limit.item
+
+    def rate(run: Run) -> Result:
+        items = run.items
+        value = items.get(item)
+        if not value:
+            return None
+        counted, exceeded = run.limits.count(limit, spelled(value), 1, items, run.now)
+        return told(run, counted) if exceeded else None
+
+    return rate
 
 
 def _nothing(_run: Run) -> None:
@@ -196,6 +208,8 @@ def _reply(action: Reply) -> Step:
 
 def _set(action: Set) -> Step:
     assignments = [(one.item, one.operator, one.value) for one in action.assignments]
+    if not any(operator or value.names for _, operator, value in assignments):
+        return _set_constants([(item, value.written[:LONGEST]) for item, _, value in assignments])
     depends = any(value.names for _, _, value in assignments)
 
     def assign(run: Run) -> None:
@@ -204,6 +218,14 @@ def _set(action: Set) -> Step:
         for item, operator, value in assignments:
             made = arithmetic.assigned(run.items.get(item, "0"), operator, value.render(known))
             run.put(item, made[:LONGEST])
+
+    return assign
+
+
+def _set_constants(values: list[tuple[str, str]]) -> Step:
+    def assign(run: Run) -> None:
+        for item, value in values:
+            run.put(item, value)
 
     return assign
 

@@ -1,9 +1,9 @@
 """Which rules match a request, all rules at once.
 
     candidates = matcher.begin(items)
-    number = matcher.find(candidates, 0, context)      # -1: no further rule
-    matcher.update(candidates, "AUTH", "1")            # after set()
-    number = matcher.find(candidates, number + 1, context)
+    for number in matcher.walk(candidates.bits, 0):    # in the order of the rules
+        number in matcher.dynamic and not matcher.holds(number, context)   # this one does not match
+    matcher.update(candidates, "AUTH", "1")            # after set(): walk on from the next rule
 
 For each item that rules look at, a value gives a vector: an int whose bit n is set if rule n's conditions on that item
 hold, or if it has none. The vectors of all items ANDed are the candidates. (Packet classification by bit vectors:
@@ -16,7 +16,7 @@ Invariants
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from weir.rules import items, lists
@@ -27,6 +27,8 @@ from weir.rules.rule import Condition, Rule, RuleError, RulesError, Ruleset
 
 KEPT = 4096
 """Vectors in each of the two generations of an item."""
+WALKS = 512
+"""Walks kept: each may be as long as the rule set."""
 LONGEST_KEPT = 256
 """Characters of a value whose vector is kept."""
 LATE_MOST = 5
@@ -41,13 +43,18 @@ _CHANGING = frozenset(
 
 
 class Candidates:
-    """The rules whose conditions on the items alone hold, as of the items' present values."""
+    """The rules whose conditions on the items alone hold, as of the items' present values.
 
-    __slots__ = ("bits", "vectors")
+    Each of them has the vectors of all items that it looks at, and each other rule is ruled out by one that is there.
+    So an item that no candidate looks at has no vector yet, and needs none.
+    """
 
-    def __init__(self, bits: int, vectors: list[int]) -> None:
-        self.bits = bits
-        self.vectors = vectors
+    __slots__ = ("bits", "items", "vectors")
+
+    def __init__(self, items: Mapping[str, str], number: int) -> None:
+        self.items = items
+        self.vectors: list[int | None] = [None] * number
+        self.bits = 0
 
 
 class _TooLateError(Exception):
@@ -55,6 +62,11 @@ class _TooLateError(Exception):
 
 
 class _Index(Protocol):
+    @property
+    def cost(self) -> int:
+        """How much there may be to do for a value."""
+        ...
+
     def find(self, value: str) -> int:
         """The vector of a value."""
         ...
@@ -85,37 +97,57 @@ class Matcher:
                     by_item.setdefault(item, {})[rule.number] = alternatives
         if errors:
             raise RulesError(errors)
-        self._indexes = [(item, _index(item, found, self._all)) for item, found in by_item.items()]
-        self._places = {item: place for place, (item, _) in enumerate(self._indexes)}
+        indexes = [(item, _index(item, found, self._all), _bits(found)) for item, found in by_item.items()]
+        indexes.sort(key=lambda one: one[1].cost)
+        self._indexes = [(place, item, rules, index.find) for place, (item, index, rules) in enumerate(indexes)]
+        """Cheap ones first, each with the rules that look at its item: what they rule out, nobody asks the others."""
+        self._places = {item: place for place, item, _, _ in self._indexes}
+        self._walks: dict[int, tuple[int, ...]] = {}
 
     def begin(self, items: Mapping[str, str]) -> Candidates:
         """Start with a request's items."""
         self._late_count = 0
-        vectors = [index.find(items.get(item, "")) for item, index in self._indexes]
-        return Candidates(self._together(vectors), vectors)
+        candidates = Candidates(items, len(self._indexes))
+        candidates.bits = self._among(self._all, candidates)
+        return candidates
 
     def update(self, candidates: Candidates, item: str, value: str) -> None:
         """An item has another value now."""
         place = self._places.get(item)
         if place is None:
             return
-        vector = self._indexes[place][1].find(value)
-        if vector != candidates.vectors[place]:
-            candidates.vectors[place] = vector
-            candidates.bits = self._together(candidates.vectors)
+        vectors = candidates.vectors
+        former = vectors[place]
+        vector = vectors[place] = self._indexes[place][3](value)
+        if former is None or vector == former:
+            return
+        candidates.bits &= vector
+        if gained := vector & ~former:
+            candidates.bits |= self._among(gained, candidates)
 
-    def find(self, candidates: Candidates, start: int, context: Context) -> int:
-        """Number of the first rule from `start` on that matches, but for what it asks DNS; -1: none does."""
-        bits = candidates.bits >> start
-        while bits:
-            skipped = (bits & -bits).bit_length() - 1
-            start += skipped
-            dynamic = self._dynamic.get(start)
-            if dynamic is None or self._hold(dynamic, context):
-                return start
-            bits >>= skipped + 1
-            start += 1
-        return -1
+    def walk(self, bits: int, start: int) -> tuple[int, ...]:
+        """The numbers of candidates from `start` on. Most requests have the candidates of others, so they are kept."""
+        left = bits >> start << start
+        numbers = self._walks.get(left)
+        if numbers is None:
+            if len(self._walks) >= WALKS:
+                self._walks.clear()
+            numbers = self._walks[left] = tuple(_numbers(left))
+        return numbers
+
+    @property
+    def dynamic(self) -> Collection[int]:
+        """The rules with conditions that look at more than their items."""
+        return self._dynamic.keys()
+
+    def holds(self, number: int, context: Context) -> bool:
+        """Tell whether those conditions of such a rule hold."""
+        try:
+            return all(
+                alternatives.hold(context.items.get(item, ""), context) for item, alternatives in self._dynamic[number]
+            )
+        except _TooLateError:
+            return False
 
     def take_trouble(self) -> str:
         """Patterns that ran past their deadline since this was last asked, by rule id; empty: none did."""
@@ -124,18 +156,16 @@ class Matcher:
         texts, self._late_texts = self._late_texts, {}
         return "; ".join(f"{self._users(text)}: pattern {text} took too long" for text in texts)
 
-    def _together(self, vectors: list[int]) -> int:
-        bits = self._all
-        for vector in vectors:
-            bits &= vector
+    def _among(self, bits: int, candidates: Candidates) -> int:
+        """Those of some rules that are candidates."""
+        vectors, items = candidates.vectors, candidates.items
+        for place, item, rules, find in self._indexes:
+            if bits & rules:
+                vector = vectors[place]
+                if vector is None:
+                    vector = vectors[place] = find(items.get(item, ""))
+                bits &= vector
         return bits
-
-    @staticmethod
-    def _hold(dynamic: list[tuple[str, Alternatives]], context: Context) -> bool:
-        try:
-            return all(alternatives.hold(context.items.get(item, ""), context) for item, alternatives in dynamic)
-        except _TooLateError:
-            return False
 
     def _late(self, text: str) -> None:
         self._late_texts[text] = None
@@ -161,10 +191,19 @@ def _by_item(rule: Rule) -> dict[str, list[Condition]]:
     return found
 
 
+def _bits(numbers: Iterable[int]) -> int:
+    return sum(1 << number for number in numbers)
+
+
+def _numbers(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
 def _index(item: str, found: Mapping[int, Alternatives], all_rules: int) -> _Index:
-    indifferent = all_rules
-    for rule in found:
-        indifferent &= ~(1 << rule)
+    indifferent = all_rules & ~_bits(found)
     if items.kind(item) is Kind.ADDRESS:
         return _AddressIndex(found, indifferent)
     if all(not (one.equal or one.tests) for one in found.values()):
@@ -178,6 +217,7 @@ class _Kept(ABC):
     def __init__(self, found: Mapping[int, Alternatives], indifferent: int, most: int) -> None:
         self._indifferent = indifferent
         self._tests = _merged(found)
+        self.cost = len(self._tests)
         self._most = most
         self._young: dict[str, int] = {}
         self._old: dict[str, int] = {}
@@ -257,6 +297,8 @@ class _AddressIndex(_Kept):
 
 class _NumberIndex:
     """Comparisons with numbers: a value's vector depends only on where it lies between the numbers compared with."""
+
+    cost = 1
 
     def __init__(self, found: Mapping[int, Alternatives], indifferent: int) -> None:
         self._indifferent = indifferent

@@ -74,11 +74,6 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
     """Of the rule's canonical text: its name in the fleet."""
 
 
-Counted = tuple[Limit, str, int, int]
-"""That a limit counted this request: the limit, the key (its item's value, as its function spells it), the increment,
-and the count after it, in the window of this host. A request may have many of these, so they are plain."""
-
-
 class Limits(Protocol):
     """The counters. The host's own are in `weir.rules.counters`; an agent puts the fleet's word beside them."""
 
@@ -94,7 +89,6 @@ class Outcome(msgspec.Struct):
     """The reply, whole; `DUNNO` if no rule spoke."""
     hits: list[int]
     """Numbers of the rules that matched, in the order in which they did."""
-    counted: list[Counted]
     notes: list[str]
     """Texts of `note()`, for the log."""
     rule: int = -1
