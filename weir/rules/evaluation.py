@@ -211,7 +211,7 @@ def derived(request: Mapping[str, str]) -> dict[str, str]:
     sender = request.get("sender") or "<>"
     sender_localpart, sender_at, sender_domain = sender.rpartition("@")
     recipient_localpart, recipient_at, recipient_domain = request.get("recipient", "").rpartition("@")
-    made = {
+    return {
         "sender": sender,
         "sender_localpart": sender_localpart,
         "sender_domain": sender_domain if sender_at else "",
@@ -219,4 +219,3 @@ def derived(request: Mapping[str, str]) -> dict[str, str]:
         "recipient_domain": recipient_domain if recipient_at else "",
         "reverse_address": ".".join(request.get("client_address", "").split(".")[::-1]),
     }
-    return made
