@@ -43,7 +43,8 @@ class Entry(NamedTuple):
 
 FACTS = (
     *("protocol_state", "sasl_username", "client_address", "sender", "recipient", "queue_id", "instance"),
-    *("messages", "recipients", "bytes", "action", "decision", "rule", "details", "message_id", "parent", "login"),
+    *("messages", "recipients", "bytes", "action", "decision", "rule", "details", "message_id", "parent"),
+    *("recipient_count", "size", "uid", "login"),
     *("unasked", "status", "relay", "dsn", "bounce", "list", "text", "how", "code", "service", "tries", "failed"),
 )
 """Columns of events that tell what happened."""
@@ -112,7 +113,7 @@ def _told(
 
 
 def entry(milliseconds: int, kind: str, host: str, columns: tuple[str, ...], values: list[Any]) -> Entry:
-    facts = {column: value for column, value in zip(columns, values, strict=True) if value not in ("", 0, [])}
+    facts = {column: value for column, value in zip(columns, values, strict=True) if value not in ("", 0, -1, [])}
     return Entry(milliseconds / 1000, kind, host, facts)
 
 

@@ -115,14 +115,10 @@ def test_the_way_of_a_message_is_traced(kafka: Kafka, sink: Sink) -> None:
 
     shown = weir(sink, "trace", "way@a.example")
     assert shown.returncode == 0, shown.stderr
-    lines = shown.stdout.splitlines()
-    assert [line.split()[3:5] for line in lines[3:6]] == [
-        ["submitted", ALICE],
-        ["END-OF-MESSAGE", ALICE],
-        ["delivery", ALICE],
-    ]
-    assert "bounced listed 550 no\\x1b" in lines[5]
-    assert lines[6].endswith("removed")
+    lines = [line.rstrip() for line in shown.stdout.splitlines()[1:]]
+    kinds = ["RCPT", "submitted", "END-OF-MESSAGE", "delivery", "removed"]
+    assert [kind in line for line, kind in zip(lines, kinds, strict=True)] == [True] * 5
+    assert lines[3].endswith("bounced listed 550 no\\x1b[2J")
     found = json.loads(weir(sink, "trace", "4bTRBCF001", "--json").stdout)
     assert [one["kind"] for one in found["events"]] == ["request", "submitted", "request", "delivery", "removed"]
 

@@ -7,7 +7,7 @@ import pytest
 from sinks import decision_rows, rows, schema
 from sinks.embedded import Embedded
 from tests.sinks.conftest import KEEP_DAYS
-from tests.sinks.made import event, events, insert, rows_of
+from tests.sinks.made import Way, event, events, insert, rows_of
 
 
 def test_applied_twice_it_changes_nothing(store: Embedded) -> None:
@@ -65,3 +65,22 @@ def test_a_history_is_opened_again(tmp_path: Path) -> None:
     with Embedded(tmp_path / "history", "weir") as second:
         schema.migrate(second, KEEP_DAYS)
         assert list(map(list, second.query("SELECT seq FROM events FINAL"))) == [[1]]
+
+
+def test_a_history_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    with Embedded(tmp_path / "history", "weir") as store:
+        (version, statements), *_ = schema.statements()
+        for statement in (schema.RECORD, *statements):
+            store.run(statement)
+        schema.record(store, version, KEEP_DAYS)
+        before = [name for name in rows.REQUEST if name != "rule"]
+        (row,) = rows_of(events([event(1)]))
+        kept = tuple(value for name, value in zip(rows.EVENT, row, strict=True) if name in before)
+        insert(store, "events", before, [kept])
+        schema.migrate(store, KEEP_DAYS)
+        insert(store, "events", rows.EVENT, rows_of(events(Way(2, uid=33).submitted().events)))
+        found = store.query("SELECT seq, sender, uid, message_id FROM events FINAL ORDER BY seq")
+        assert [list(one) for one in found] == [
+            [1, "", -1, ""],
+            [2, "alice@example.org", 33, "<1@a.example>"],
+        ]

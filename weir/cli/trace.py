@@ -58,7 +58,8 @@ def trace(
     elif messages:
         output.table(OF_SUBJECT, [_message(one, now) for one in messages])
     else:
-        output.tell(f"the history holds no message of {what} in the last {durations.shown(since or MESSAGE_SECONDS)}")
+        length = since or (SUBJECT_SECONDS if subject else MESSAGE_SECONDS)
+        output.tell(f"the history holds no message of {what} in the last {durations.shown(length)}")
     if not steps and not messages:
         raise typer.Exit(NOT_DONE)
 
