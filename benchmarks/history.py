@@ -1,4 +1,5 @@
-"""`bench history`: how long the dashboard's queries and `weir history` take over a day of events (`--rows`).
+"""`bench history`: how long the dashboard's queries, `weir history` and `weir trace` take over a day of events
+(`--rows`).
 
 On ClickHouse's engine in this process, as a history without a server has it; also what an event costs on disk.
 """
@@ -14,12 +15,13 @@ from benchmarks import history_load
 from benchmarks.measure import show
 from dashboards import fleet, query
 from fleet.process import run_directory
-from sinks import schema, timeline
+from sinks import schema, timeline, trace
 from sinks.embedded import Embedded
 from sinks.store import Row
 from weir import subjects
 
 RUNS = 5
+OUTCOMES = ("outcomes", "host_outcomes", "account_outcomes", "client_outcomes")
 
 
 class Measured:
@@ -68,6 +70,18 @@ def _questions(store: Embedded, end: int) -> list[tuple[str, Callable[[Measured]
         asked.append((f"weir history: {name}, sums", partial(timeline.sums, subject=subject, since=start)))
         newest = partial(timeline.entries, subject=subject, since=start, most=200)
         asked.append((f"weir history: {name}, newest 200", newest))
+        outcomes = partial(timeline.outcomes, subject=subject, since=start)
+        asked.append((f"weir history: {name}, outcomes", outcomes))
+        asked.append((f"weir trace: {name}", partial(trace.newest, subject=subject, since=start, most=50)))
+    ((message_id, queue_id),) = store.query(
+        "SELECT message_id, queue_id FROM events WHERE kind = 'submitted' ORDER BY cityHash64(message_id) LIMIT 1"
+    )
+    for name, known in (
+        ("a message id", message_id),
+        ("a queue id", queue_id),
+        ("what never was", "<nothing@example>"),
+    ):
+        asked.append((f"weir trace: {name}", partial(trace.way, name=known, since=start)))
     return asked
 
 
@@ -82,7 +96,7 @@ def _row(store: Embedded, name: str, ask: Callable[[Measured], Any]) -> tuple[st
 
 
 def _sizes(store: Embedded) -> None:
-    for table in ("events", "minutes", "host_minutes", "account_hours", "client_hours", "days"):
+    for table in ("events", "minutes", "host_minutes", "account_hours", "client_hours", "days", *OUTCOMES):
         store.run(f"OPTIMIZE TABLE {table} FINAL")
     found = store.query(
         "SELECT table, sum(rows), sum(bytes_on_disk) FROM system.parts "

@@ -97,7 +97,7 @@ def _bare(server: ClickHouse, made: list[tuple[str, bytes]]) -> tuple[float, flo
     client = Client("127.0.0.1", server.port, database="bare")
     start, cpu = time.perf_counter(), cpu_seconds(os.getpid())
     for begin in range(0, len(ready), BATCH_ROWS):
-        client.execute(f"INSERT INTO events ({', '.join(rows.EVENT)}) VALUES", ready[begin : begin + BATCH_ROWS])
+        client.execute(f"INSERT INTO events ({', '.join(rows.REQUEST)}) VALUES", ready[begin : begin + BATCH_ROWS])
     took = time.perf_counter() - start, cpu_seconds(os.getpid()) - cpu
     client.disconnect()
     return took

@@ -19,6 +19,13 @@ account try again: a high number means that a block works, not that something is
 BLOCKED = "Those of the refused requests that fell under a block, a detector's or an operator's, per minute. \
 Differs from Refused only if something else refuses."
 
+BOUNCED = "Recipients that remote servers, or Postfix itself, refused for good, per minute, by the kind of reason. \
+Listed and spam: somebody sends what he should not, find him below. Unknown recipient: a bought or old address list."
+DEFERRED = (
+    "Deliveries that were put off, per minute, each try. Rate: large receivers slow us down, often the first sign \
+of spam. All kinds at once: see the network and DNS of the hosts."
+)
+
 
 class Query(NamedTuple):
     title: str
@@ -87,6 +94,11 @@ def _panels() -> list[Panel]:
             (8, mail.by_host("Refused", REFUSED, "refused")),
             (8, mail.by_host("Blocked", BLOCKED, "blocked")),
             (8, decisions.over_time()),
+        ),
+        (
+            9,
+            (12, mail.by_kind("Bounces", BOUNCED, "bounced")),
+            (12, mail.by_kind("Deferred", DEFERRED, "deferred")),
         ),
         (11, (14, mail.top_accounts()), (10, mail.top_clients())),
         (9, (24, decisions.blocks())),

@@ -1,7 +1,7 @@
 """Panels about mail: how much, through which host, by whom.
 
-Invariant: mail is read from sums as coarse as a panel can be: `host_minutes`, and hours for accounts and clients; never
-from single events.
+Invariant: mail is read from sums as coarse as a panel can be: `host_minutes`, `host_outcomes`, and hours for accounts
+and clients; never from single events.
 """
 
 from dashboards.commands import history
@@ -61,6 +61,26 @@ def by_host(title: str, description: str, column: str) -> Panel:
                 sum({column}) * 60 / $__interval_s AS per_minute
             FROM host_minutes FINAL
             WHERE {chosen}
+            GROUP BY time, name
+            ORDER BY time, name
+        """,  # noqa: S608 (our own text)
+        "short",
+        "name",
+    )
+
+
+def by_kind(title: str, description: str, outcome: str) -> Panel:
+    """A time series of why messages were not delivered, per minute: when the mail log told it."""
+    return time_series(
+        f"{title} by kind",
+        description,
+        f"""
+            SELECT
+                $__timeInterval(minute) AS time,
+                if(reason = '', 'other', replaceAll(toString(reason), '_', ' ')) AS name,
+                sum(count) * 60 / $__interval_s AS per_minute
+            FROM host_outcomes FINAL
+            WHERE {WHOLE_INTERVALS} AND {CHOSEN_HOSTS} AND outcome = '{outcome}'
             GROUP BY time, name
             ORDER BY time, name
         """,  # noqa: S608 (our own text)

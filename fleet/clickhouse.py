@@ -103,10 +103,12 @@ class ClickHouse:
         with Store(history) as store:
             store.create_database()
             store.run(mapped(schema.RECORD))
-            for _, statements in schema.statements():
-                for statement in statements:
-                    store.run(mapped(statement))
-            schema.record(store, schema.statements()[-1][0], KEEP_DAYS)
+            ((made,),) = store.query("SELECT max(version) FROM schema_versions")
+            for number, statements in schema.statements():
+                if number > made:
+                    for statement in statements:
+                        store.run(mapped(statement))
+                    schema.record(store, number, KEEP_DAYS)
         return history
 
     @property
@@ -161,6 +163,7 @@ def mapped(statement: str) -> str:
     """A statement of the schema as this old server takes it."""
     statement = re.sub(r"DateTime64\(3, 'UTC'\)", "Int64", statement)
     statement = re.sub(r" CODEC\((?:[^()]|\([^()]*\))*\)", "", statement)
-    statement = re.sub(r",\s*INDEX [^\n]*", "", statement)
+    statement = statement.replace("ADD COLUMN IF NOT EXISTS", "ADD COLUMN")
+    statement = re.sub(r",\s*(?:ADD )?INDEX [^\n,]*", "", statement)
     statement = re.sub(r"\nSETTINGS [^\n]*", "", statement)
     return re.sub(r"^\s*--[^\n]*\n", "", statement, flags=re.MULTILINE)

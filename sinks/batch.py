@@ -7,7 +7,7 @@ commit.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sinks import rows
+from sinks import decision_rows, rows
 from sinks.rows import Events, Row
 from weir import dead_letters, decisions, operators, subjects, topics
 from weir.decisions import decoder as decision_decoder
@@ -73,7 +73,7 @@ class Batch:
         if record.version != decisions.VERSION:
             raise ValueError(f"expected a decision of version {decisions.VERSION}, got {record.version}")
         _check_length(record.subject)
-        self.decisions.append(rows.decision(record))
+        self.decisions.append(decision_rows.decision(record))
         self.rows += 1
 
     def _add_word(self, message: Message) -> None:
@@ -82,7 +82,7 @@ class Batch:
         if message.value is None:
             who = (message.headers.get("who") or b"").decode(errors="replace")
             if group == operators.STANDING:
-                self.words.append(rows.ended(subject, message.time, who, message.offset))
+                self.words.append(decision_rows.ended(subject, message.time, who, message.offset))
                 self.rows += 1
             return
         record = word_decoder.decode(message.value)
@@ -90,7 +90,7 @@ class Batch:
             raise ValueError(f"expected a word of version {operators.VERSION}, got {record.version}")
         if operators.key(record) != message.key:  # agents do not obey it
             raise ValueError(f"expected a word that agrees with its key {message.key!r}")
-        self.words.append(rows.word(record, message.time))
+        self.words.append(decision_rows.word(record, message.time))
         self.rows += 1
 
     def _bury(self, message: Message, value: bytes | None, error: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from sinks import rollups
 from sinks.rollups import Touched
-from sinks.store import Store, in_parts, quoted
+from sinks.store import Store, in_parts, literals_in_parts, quoted
 from weir import subjects
 
 _FORGOTTEN = "forgotten"
@@ -28,7 +28,10 @@ def forget(store: Store, subject: str, default_realm: str = "") -> dict[str, int
     Raises StoreError: then forget once more."""
     told = f"subject = {quoted(subject)}"
     beside = f"has(beside, {quoted(subject)})"
-    counts = _forget_account(store, subject) if subjects.is_account(subject) else _forget_client(store, subject)
+    if subjects.is_client(subject):
+        counts = _forget_client(store, subject)
+    else:
+        counts = _forget_account(store, subject) if subjects.is_account(subject) else _forget_uid(store, subject)
     for table in ("decisions", "words"):
         counts[table] = _delete(store, table, told)
     for part in in_parts(_limits_of(store, subject, default_realm)):
@@ -37,7 +40,15 @@ def forget(store: Store, subject: str, default_realm: str = "") -> dict[str, int
     counts["evidence"] = _update(store, "decisions", kept, beside)
     named = " OR ".join(f"positionCaseInsensitive(details, {text}) > 0" for text in _in_details(subject))
     counts["details"] = _update(store, "events", "details = ''", f"({named})")
+    if not subjects.is_uid(subject):
+        said = f"positionCaseInsensitive(text, {quoted(_in_texts(subject))}) > 0"
+        counts["texts"] = _update(store, "events", "text = ''", said)
     return counts
+
+
+def _in_texts(subject: str) -> str:
+    """How a remote server may name it; of an IPv6 client the network."""
+    return subjects.value(subject).removesuffix(":/64")
 
 
 def _in_details(subject: str) -> tuple[str, str]:
@@ -64,23 +75,55 @@ def _forget_account(store: Store, subject: str) -> dict[str, int]:
     name = quoted(subjects.value(subject))
     own = f"sasl_username = {name}"
     clients = [client for (client,) in store.query(f"SELECT DISTINCT client FROM minutes FINAL WHERE {own}")]  # noqa: S608
-    minutes = store.query(
-        f"SELECT DISTINCT toUInt32(minute), host FROM minutes FINAL WHERE {own} AND "  # noqa: S608
-        f"minute >= toDateTime({int(time.time()) - _SUMMED_AGAIN}, 'UTC')"
-    )
-    counts = {table: _delete(store, table, own) for table in ("events", "minutes", "account_hours", "days")}
-    for host in sorted({host for _, host in minutes}):
-        some = ", ".join(str(minute) for minute, at in minutes if at == host)
-        _delete(store, "host_minutes", f"host = {quoted(host)} AND toUInt32(minute) IN ({some})")
+    minutes = _minutes(store, "minutes", own)
+    outcomes = _touched_by_outcomes(store, own)
+    tables = ("events", "minutes", "account_hours", "days", "outcomes", "account_outcomes")
+    counts = {table: _delete(store, table, own) for table in tables}
+    _delete_minutes(store, "host_minutes", minutes)
     hours: set[tuple[int, str]] = set()
     for part in in_parts(clients):
         hours |= _pairs(store, "toStartOfHour(minute)", "client", "minutes", f"client IN ({part})")
         _delete(store, "client_hours", f"client IN ({part})")
-    rollups.make(store, Touched({(int(minute), host) for minute, host in minutes}, set(), hours))
+    _delete_outcomes(store, outcomes)
+    rollups.make(store, outcomes._replace(minutes=minutes, client_hours=hours))
     counts["addresses"] = sum(
         _update(store, "events", f"{column} = ''", f"lower({column}) = {name}") for column in ("sender", "recipient")
     )
     return counts
+
+
+def _forget_uid(store: Store, subject: str) -> dict[str, int]:
+    own = f"uid = {int(subjects.value(subject))}"
+    outcomes = _touched_by_outcomes(store, own)
+    counts = {table: _delete(store, table, own) for table in ("events", "outcomes")}
+    _delete_outcomes(store, outcomes)
+    rollups.make(store, outcomes)
+    return counts
+
+
+def _minutes(store: Store, table: str, own: str) -> set[tuple[int, str]]:
+    """Its minutes and hosts that events may still come to."""
+    late = f"minute >= toDateTime({int(time.time()) - _SUMMED_AGAIN}, 'UTC')"
+    return _pairs(store, "minute", "host", table, f"{own} AND {late}")
+
+
+def _touched_by_outcomes(store: Store, own: str) -> Touched:
+    """What is to be made anew once its outcomes are gone."""
+    clients = _pairs(store, "hour", "client", "outcomes", f"{own} AND client != ''")
+    return rollups.nothing()._replace(outcomes=_minutes(store, "outcomes", own), client_outcomes=clients)
+
+
+def _delete_outcomes(store: Store, touched: Touched) -> None:
+    _delete_minutes(store, "host_outcomes", touched.outcomes)
+    named = (f"({hour}, {quoted(client)})" for hour, client in sorted(touched.client_outcomes))
+    for part in literals_in_parts(named):
+        _delete(store, "client_outcomes", f"(toUInt32(hour), client) IN ({part})")
+
+
+def _delete_minutes(store: Store, table: str, minutes: set[tuple[int, str]]) -> None:
+    for host in sorted({host for _, host in minutes}):
+        some = ", ".join(str(minute) for minute, at in sorted(minutes) if at == host)
+        _delete(store, table, f"host = {quoted(host)} AND toUInt32(minute) IN ({some})")
 
 
 def _forget_client(store: Store, subject: str) -> dict[str, int]:
@@ -92,11 +135,12 @@ def _forget_client(store: Store, subject: str) -> dict[str, int]:
     unnamed = "'' AS client_name, '' AS helo_name, if(kind = 'request', '', details) AS details"
     renamed = f"* REPLACE ({new} AS client, {new} AS client_address, {unnamed})"
     store.run(f"INSERT INTO events SELECT {renamed} FROM (SELECT * FROM events FINAL WHERE {old})")  # noqa: S608
-    counts = {table: _delete(store, table, old) for table in ("events", "minutes", "client_hours")}
+    tables = ("events", "minutes", "client_hours", "outcomes", "client_outcomes")
+    counts = {table: _delete(store, table, old) for table in tables}
     # As many events as before make the same version: of two such rows the later one stays.
     minutes = _pairs(store, "minute", "host", "events", _IS_FORGOTTEN)
     hours = _pairs(store, "toStartOfHour(minute)", "sasl_username", "events", _IS_FORGOTTEN)
-    rollups.make(store, Touched(minutes, hours, set()))
+    rollups.make(store, rollups.nothing()._replace(minutes=minutes, account_hours=hours, outcomes=minutes))
     return counts
 
 

@@ -1,8 +1,14 @@
 """Roll-ups: sums made anew, from the events themselves, of whatever a batch touches.
 
     events ─▶ minutes (minute, account, client, host) ─┬▶ host_minutes (minute, host)
-                                                       ├▶ client_hours (hour, client)
+              of requests                              ├▶ client_hours (hour, client)
                                                        └▶ account_hours (hour, account) ─▶ days (day, account)
+    events ─▶ outcomes (hour, account, client, uid,  ──┬▶ host_outcomes (minute, host)
+              of the mail log   what, minute, host)    ├▶ client_outcomes (hour, client)
+                                                       └▶ account_outcomes (hour, account)
+
+The hour of an outcome is that of the message's submission, its minute that of the event: a bounce that comes late
+corrects an older hour, and is found by its own minute.
 
 Invariants: a row's version is the number of events it covers, so of two sinks that made it the one that saw more wins;
 making a row again does no harm; a minute whose events may be partly gone already is not touched.
@@ -12,8 +18,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
-from sinks.rows import CLIENT, MINUTE, SASL_USERNAME, Events
-from sinks.store import Store, in_parts
+from sinks.rows import CLIENT, KIND, MAIL_LOG, MINUTE, SASL_USERNAME, SUBMITTED, Events
+from sinks.store import Store, in_parts, literals_in_parts, quoted
 
 _HOUR, _DAY = 3600, 86400
 _SPARE_DAYS = 2
@@ -22,6 +28,11 @@ _SPARE_DAYS = 2
 _SUMMED = "messages, recipients, bytes, attempted_messages, attempted_recipients"
 _SUMS = "sum(messages), sum(recipients), sum(bytes), sum(attempted_messages), sum(attempted_recipients)"
 _ALL_SUMS = f"sum(events), {_SUMS}, sum(refused), sum(blocked)"
+_OUTCOME = "multiIf(kind = 'delivery', status, kind = 'login', if(failed = '', 'login', 'login_failed'), kind)"
+_REASON = """multiIf(
+    kind = 'delivery', if(status = 'bounced' AND bounce = '', 'other', bounce), kind = 'login', failed,
+    kind = 'rejected', if(decision = '', '', 'weir'), unasked, 'unasked', '')"""
+"""What Weir refused is told apart from what else is rejected."""
 
 
 class Touched(NamedTuple):
@@ -31,10 +42,15 @@ class Touched(NamedTuple):
     """Of hosts."""
     account_hours: set[tuple[int, str]]
     client_hours: set[tuple[int, str]]
+    outcomes: set[tuple[int, str]]
+    """Minutes of hosts whose mail log told something."""
+    account_outcomes: set[tuple[int, str]]
+    """Hours of submission."""
+    client_outcomes: set[tuple[int, str]]
 
 
 def nothing() -> Touched:
-    return Touched(set(), set(), set())
+    return Touched(set(), set(), set(), set(), set(), set())
 
 
 def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float) -> int:
@@ -44,36 +60,66 @@ def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float)
     """
     oldest, newest = now - (keep_days - _SPARE_DAYS) * _DAY, now + _DAY
     late = 0
-    for events in batch:
-        minutes = events.columns[MINUTE]
-        accounts, clients = events.columns[SASL_USERNAME], events.columns[CLIENT]
+    for one in batch:
+        minutes = one.columns[MINUTE]
+        events = one
         if min(minutes) < oldest or max(minutes) > newest:
-            places = [place for place, minute in enumerate(minutes) if oldest <= minute <= newest]
-            late += len(events) - len(places)
-            minutes, accounts, clients = (
-                [column[place] for place in places] for column in (minutes, accounts, clients)
-            )
-        hours = [minute // _HOUR * _HOUR for minute in minutes]
-        touched.minutes.update((minute, events.head.host) for minute in set(minutes))
-        touched.account_hours.update(zip(hours, accounts, strict=True))
-        touched.client_hours.update(zip(hours, clients, strict=True))
+            events = one.only([place for place, minute in enumerate(minutes) if oldest <= minute <= newest])
+            late += len(one) - len(events)
+        kinds = set(events.columns[KIND])
+        if not MAIL_LOG.isdisjoint(kinds):
+            _touch_outcomes(touched, events)
+        if not MAIL_LOG.issuperset(kinds):
+            _touch_requests(touched, events)
     return late
+
+
+def _touch_requests(touched: Touched, events: Events) -> None:
+    minutes = events.columns[MINUTE]
+    hours = [minute // _HOUR * _HOUR for minute in minutes]
+    touched.minutes.update((minute, events.head.host) for minute in set(minutes))
+    touched.account_hours.update(zip(hours, events.columns[SASL_USERNAME], strict=True))
+    touched.client_hours.update(zip(hours, events.columns[CLIENT], strict=True))
+
+
+def _touch_outcomes(touched: Touched, events: Events) -> None:
+    told = events.only([place for place, kind in enumerate(events.columns[KIND]) if kind in MAIL_LOG])
+    hours = [begin // _HOUR * _HOUR for begin in told.columns[SUBMITTED]]
+    touched.outcomes.update((minute, told.head.host) for minute in set(told.columns[MINUTE]))
+    touched.account_outcomes.update(zip(hours, told.columns[SASL_USERNAME], strict=True))
+    touched.client_outcomes.update(zip(hours, told.columns[CLIENT], strict=True))
 
 
 def make(store: Store, touched: Touched) -> None:
     """Make the rows anew, each table after the one it is made from. Raises StoreError: then all is to be repeated."""
-    for hour in sorted({minute // _HOUR * _HOUR for minute, _ in touched.minutes}):
-        some = [(minute, host) for minute, host in touched.minutes if minute // _HOUR * _HOUR == hour]
-        minutes = ", ".join(map(str, sorted({minute for minute, _ in some})))
-        for _, hosts in _by_start({(hour, host) for _, host in some}):
-            store.run(_minutes(hour, minutes, hosts))
-            store.run(_host_minutes(hour, minutes, hosts))
+    for hour, minutes, hosts in _by_hour(touched.minutes):
+        store.run(_minutes(hour, minutes, hosts))
+        store.run(_host_minutes(hour, minutes, hosts))
     for hour, clients in _by_start(touched.client_hours):
         store.run(_client_hours(hour, clients))
     for hour, accounts in _by_start(touched.account_hours):
         store.run(_account_hours(hour, accounts))
     for day, accounts in _by_start({(hour // _DAY * _DAY, account) for hour, account in touched.account_hours}):
         store.run(_days(day, accounts))
+    for hour, minutes, hosts in _by_hour(touched.outcomes):
+        store.run(_outcomes(hour, minutes, hosts))
+        store.run(_host_outcomes(hour, minutes, hosts))
+    for table, name, hours in (
+        ("client_outcomes", "client", touched.client_outcomes),
+        ("account_outcomes", "sasl_username", touched.account_outcomes),
+    ):
+        named = sorted((hour, text) for hour, text in hours if text)
+        for pairs in literals_in_parts(f"({hour}, {quoted(text)})" for hour, text in named):
+            store.run(_outcomes_of(table, name, named[0][0], pairs))
+
+
+def _by_hour(touched: Set[tuple[int, str]]) -> Iterator[tuple[int, str, str]]:
+    """Each hour with its minutes, and its hosts as lists of literals."""
+    for hour in sorted({minute // _HOUR * _HOUR for minute, _ in touched}):
+        some = [(minute, host) for minute, host in touched if minute // _HOUR * _HOUR == hour]
+        minutes = ", ".join(map(str, sorted({minute for minute, _ in some})))
+        for _, hosts in _by_start({(hour, host) for _, host in some}):
+            yield hour, minutes, hosts
 
 
 def _by_start(touched: Set[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -136,6 +182,42 @@ def _days(day: int, accounts: str) -> str:
         WHERE hour >= toDateTime({day}, 'UTC') AND hour < toDateTime({day + _DAY}, 'UTC')
             AND sasl_username IN ({accounts})
         GROUP BY day, sasl_username
+    """  # noqa: S608
+
+
+def _outcomes(hour: int, minutes: str, hosts: str) -> str:
+    return f"""
+        INSERT INTO outcomes (hour, sasl_username, client, uid, outcome, reason, minute, host, count)
+        SELECT toStartOfHour(submitted) AS hour, sasl_username, client, uid,
+            {_OUTCOME} AS outcome, {_REASON} AS reason, minute, host, sum(if(kind = 'login', tries, 1))
+        FROM events FINAL
+        WHERE {_of_hour(hour)} AND toUInt32(minute) IN ({minutes}) AND host IN ({hosts})
+            AND kind IN ('submitted', 'delivery', 'rejected', 'login')
+        GROUP BY hour, sasl_username, client, uid, outcome, reason, minute, host
+    """  # noqa: S608
+
+
+def _host_outcomes(hour: int, minutes: str, hosts: str) -> str:
+    return f"""
+        INSERT INTO host_outcomes (minute, host, outcome, reason, count)
+        SELECT minute, host, outcome, reason, sum(count)
+        FROM outcomes FINAL
+        WHERE {_of_hour(hour)} AND toUInt32(minute) IN ({minutes}) AND host IN ({hosts})
+        GROUP BY minute, host, outcome, reason
+    """  # noqa: S608
+
+
+def _outcomes_of(table: str, name: str, first: int, pairs: str) -> str:
+    """Of accounts or clients; what became of the messages of an hour may stand under any later one.
+
+    All hours at once: retries touch each of the last days, and an insert for each would make too many parts.
+    """
+    return f"""
+        INSERT INTO {table} (hour, {name}, outcome, reason, count)
+        SELECT hour, {name}, outcome, reason, sum(count)
+        FROM outcomes FINAL
+        WHERE toStartOfHour(minute) >= toDateTime({first}, 'UTC') AND (hour, {name}) IN ({pairs})
+        GROUP BY hour, {name}, outcome, reason
     """  # noqa: S608
 
 

@@ -1,45 +1,79 @@
-"""Records of the topics as rows of the history, each function one kind.
+"""Events as rows of the history, column by column; decisions and words: `sinks.decision_rows`.
 
-Invariants: pure; a row follows from its record and the settings alone, so that a record that comes again gives the same
+Invariants: pure; a row follows from its event and the settings alone, so that an event that comes again gives the same
 row. Times are by the broker's clock (the host's offset is off), in milliseconds.
 """
 
+import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
 from weir import envelopes, subjects
-from weir.decisions import Decision
 from weir.envelopes import Head
-from weir.events import Event, Number, Offset, Request, Time, is_accepted
+from weir.events import (
+    Delivery,
+    Event,
+    Login,
+    Number,
+    Offset,
+    Rejected,
+    Removed,
+    Request,
+    Submitted,
+    Time,
+    is_accepted,
+)
 from weir.events import decoder as event_decoder
 from weir.limits import Hit
-from weir.operators import EVERYTHING, Word
 
-_OF_REQUEST = Request.__struct_fields__
-EVENT = (
+REQUEST = (
     *("minute", "host", "epoch", "seq", "time", "kind", "refused", "client", "details"),
     # but for seq and time, which every kind of event has, and for what stands in the details
-    *(name for name in _OF_REQUEST[2:] if name not in ("rule", "limits")),
+    *(name for name in Request.__struct_fields__[2:] if name != "limits"),
 )
-DECISION = (
-    *("day", "id", "change", "subject", "cause", "action", "since", "until", "after", "decided"),
-    *("shadow", "why_shadow", "who", "counter", "count", "threshold", "seconds", "crossed", "hosts", "beside"),
+EVENT = (
+    *REQUEST,
+    *("submitted", "message_id", "parent", "uid", "login", "unasked", "status", "relay", "dsn", "bounce", "list"),
+    *("text", "how", "code", "service", "tries", "failed"),
 )
-WORD = ("day", "time", "subject", "word", "id", "who", "reason", "until", "action")
-
-MINUTE, SEQ, CLIENT, SASL_USERNAME = map(EVENT.index, ("minute", "seq", "client", "sasl_username"))
+MINUTE, SEQ, KIND, CLIENT, SASL_USERNAME, SUBMITTED = map(
+    EVENT.index, ("minute", "seq", "kind", "client", "sasl_username", "submitted")
+)
 
 Row = tuple[Any, ...]
 
-_MOST = 2**32 - 1
+MOST = 2**32 - 1
 """Seconds: the end of ClickHouse's DateTime, in 2106."""
-_KNOWN = frozenset(kind.__struct_config__.tag for kind in (Request,))
-
+_QUEUED = 100 * 86_400_000
+"""Milliseconds: Postfix keeps no message longer (maximal_queue_lifetime); what tells of an earlier one is garbage."""
+_SHARED: dict[type[msgspec.Struct], dict[str, str]] = {
+    Request: {},
+    Submitted: {"recipients": "recipient_count"},
+    Delivery: {},
+    Removed: {},
+    Rejected: {"stage": "protocol_state"},
+    Login: {"method": "sasl_method"},
+}
+"""Kinds that have columns, and what goes into the column of another name."""
+_FIELDS = {kind: [shared.get(name, name) for name in kind.__struct_fields__] for kind, shared in _SHARED.items()}
+_KNOWN = {kind.__struct_config__.tag for kind in _SHARED}
+MAIL_LOG = frozenset(_KNOWN - {"request"})
+"""Kinds of events that the mail log tells."""
+_EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
+    (
+        *("minute", "seq", "time", "refused", "clock_offset", "cut", "recipient_count", "client_port", "size"),
+        *("messages", "recipients", "bytes", "attempted_messages", "attempted_recipients"),
+        *("submitted", "unasked", "code", "tries"),
+    ),
+    0,
+)
+_EMPTY["uid"] = -1
+_ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
 
 UNREADABLE = (ValueError, RecursionError)
 """What decoding raises: msgspec's and Unicode's errors are ValueErrors, and JSON may be nested too deep."""
@@ -62,7 +96,8 @@ class Events(msgspec.Struct, gc=False):
 
     head: Head
     columns: Sequence[Sequence[Any]]
-    """For each of EVENT the values of all events: made and inserted so, they cost half of what rows do."""
+    """For each of EVENT, or of REQUEST if no more is needed, the values of all events: made and inserted so, they cost
+    half of what rows do."""
     bad: list[bytes] = []
     """Lines that are no events."""
     error: str = ""
@@ -82,11 +117,21 @@ class Events(msgspec.Struct, gc=False):
     def seqs(self) -> Sequence[int]:
         return self.columns[SEQ]
 
+    def column(self, place: int) -> Sequence[Any]:
+        """The values of a column of EVENT."""
+        return self.columns[place] if place < len(self.columns) else [_EMPTY[EVENT[place]]] * len(self)
+
     def only(self, kept: list[int]) -> "Events":
         """Those of these places."""
         if len(kept) == len(self):
             return self
         return Events(self.head, [[column[place] for place in kept] for column in self.columns])
+
+
+def together(found: Sequence[Events]) -> list[list[Any]]:
+    """The columns of all of them, of EVENT or of REQUEST: as many as one of them has."""
+    width = max((len(one.columns) for one in found), default=len(REQUEST))
+    return [list(chain.from_iterable(one.column(place) for one in found)) for place in range(width)]
 
 
 def events(value: bytes, recipients: str) -> Events:
@@ -95,40 +140,46 @@ def events(value: bytes, recipients: str) -> Events:
         head, records = envelopes.decode(value, event_decoder)
     except UNREADABLE:
         return _line_by_line(value, recipients)
-    requests = [record for record in records if isinstance(record, Request)]
-    if len(requests) == len(records):
-        return _in_order(Events(head, _requests(head, requests, recipients)))
-    lines = value.split(b"\n")[1:]
-    return _of_rows(head, [_row(head, *pair, recipients) for pair in zip(records, lines, strict=False)])
+    lines = [] if _SHARED.keys() >= set(map(type, records)) else value.split(b"\n")[1:]
+    return _of_records(head, records, lines, recipients)
 
 
 def _line_by_line(value: bytes, recipients: str) -> Events:
     head_line, _, rest = value.partition(b"\n")
     head, _ = envelopes.decode(head_line, event_decoder)
-    rows: list[Row] = []
+    records: list[Event | Other] = []
+    lines: list[bytes] = []
     bad: list[bytes] = []
     why = ""
     for line in rest.split(b"\n"):
         try:
             other = _other_decoder.decode(line)
-            record = event_decoder.decode(line) if other.kind in _KNOWN else other
-            rows.append(_row(head, record, line, recipients))
+            if other.kind not in _KNOWN:
+                line.decode()  # it goes into details as it is
+            records.append(event_decoder.decode(line) if other.kind in _KNOWN else other)
+            lines.append(line)
         except UNREADABLE as error:
             bad.append(line)
             why = why or str(error)
-    found = _of_rows(head, rows)
+    found = _of_records(head, records, lines, recipients)
     found.bad, found.error = bad, why
     return found
 
 
-def _row(head: Head, record: Event | Other, line: bytes, recipients: str) -> Row:
-    if isinstance(record, Request):
-        return tuple(column[0] for column in _requests(head, [record], recipients))
-    return _other(head, record, line.decode(), recipients)
-
-
-def _of_rows(head: Head, rows: list[Row]) -> Events:
-    return _in_order(Events(head, list(zip(*rows, strict=True)) or [()] * len(EVENT)))
+def _of_records(head: Head, records: Sequence[Event | Other], lines: Sequence[bytes], recipients: str) -> Events:
+    """Kind by kind: columns of one kind are made together. `lines` are of use to kinds without columns only."""
+    parts = []
+    for kind in dict.fromkeys(map(type, records)):
+        if kind in _SHARED:
+            some = [record for record in records if type(record) is kind]
+            parts.append(Events(head, _known(head, kind, some, recipients)))
+        else:
+            parts += [
+                Events(head, _other(head, record, line.decode(), recipients))
+                for record, line in zip(records, lines, strict=False)
+                if type(record) is kind
+            ]
+    return _in_order(parts[0] if len(parts) == 1 else Events(head, together(parts)))
 
 
 def _in_order(found: Events) -> Events:
@@ -140,39 +191,63 @@ def _in_order(found: Events) -> Events:
     return Events(found.head, [[column[places[seq]] for seq in sorted(places)] for column in found.columns])
 
 
-def _requests(head: Head, requests: list[Request], recipients: str) -> list[Sequence[Any]]:
-    """The columns of requests of one envelope."""
-    count = len(requests)
-    if not requests:
-        return [[] for _ in EVENT]
-    own: dict[str, Sequence[Any]] = dict(zip(_OF_REQUEST, zip(*map(astuple, requests), strict=True), strict=True))
+def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recipients: str) -> list[Sequence[Any]]:
+    """The columns of events of one kind, of one envelope."""
+    count = len(records)
+    own: dict[str, Sequence[Any]] = dict(zip(_FIELDS[kind], zip(*map(astuple, records), strict=True), strict=True))
     times = [round((time - offset) * 1000) for time, offset in zip(own["time"], own["clock_offset"], strict=True)]
-    if min(times) < 0 or max(times) > _MOST * 1000:
-        times = [_time(time / 1000) for time in times]
-    if recipients != "full":
+    if min(times) < 0 or max(times) > MOST * 1000:
+        times = [milliseconds(time / 1000) for time in times]
+    if kind is Request:
+        _complete_requests(own, recipients)
+    else:
+        _complete_mail_log(own, times, recipients)
+    if recipients != "full" and "recipient" in own:
         own["recipient"] = [_kept(recipient, recipients) for recipient in own["recipient"]]
     own |= {
         "minute": [time // 60_000 * 60 for time in times],
         "time": times,
         "host": [head.host] * count,
         "epoch": [head.epoch] * count,
-        "kind": ["request"] * count,
-        "refused": [_refused(action) for action in own["action"]],
-        "client": [_client(address) for address in own["client_address"]],
-        "client_port": [_port(port) for port in own["client_port"]],
-        "details": [
-            _details(rule, limits, recipients) if rule or limits else ""
-            for rule, limits in zip(own["rule"], own["limits"], strict=True)
-        ],
+        "kind": [str(kind.__struct_config__.tag)] * count,
     }
-    return [own[name] for name in EVENT]
+    if "client_address" in own:
+        own["client"] = [_client(address) for address in own["client_address"]]
+    names = REQUEST if kind is Request else EVENT
+    return [own[name] if name in own else [_EMPTY[name]] * count for name in names]
 
 
-def _details(rule: str, limits: list[Hit], recipients: str) -> str:
-    """What rules had to do with a request, as its event tells it."""
+def _complete_requests(own: dict[str, Sequence[Any]], recipients: str) -> None:
+    own["refused"] = [_refused(action) for action in own["action"]]
+    own["client_port"] = [_port(port) for port in own["client_port"]]
+    own["details"] = [_details(limits, recipients) if limits else "" for limits in own["limits"]]
+
+
+def _complete_mail_log(own: dict[str, Sequence[Any]], times: list[int], recipients: str) -> None:
+    """When the message was submitted, in seconds: of what is not a message's, when it happened."""
+    told = own.get("submitted", (0.0,) * len(times))
+    own["submitted"] = [
+        min(max(round((begin - offset) * 1000), time - _QUEUED, 0), time) // 1000 if begin else time // 1000
+        for begin, offset, time in zip(told, own["clock_offset"], times, strict=True)
+    ]
+    if recipients != "full" and "text" in own:
+        own["text"] = [_without(*pair) if pair[0] else "" for pair in zip(own["text"], own["recipient"], strict=True)]
+
+
+def _without(text: str, recipient: str) -> str:
+    """What a remote server said, without the names before addresses' domains, nor the recipient's alone."""
+    name = recipient.rpartition("@")[0] or recipient
+    text = _ADDRESS.sub("", text)
+    if name and name.lower() in text.lower():
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "", text, flags=re.IGNORECASE)
+    return text
+
+
+def _details(limits: list[Hit], recipients: str) -> str:
+    """The limits that counted a request, as its event tells them."""
     if recipients != "full":
         limits = [msgspec.structs.replace(hit, key=_kept_key(hit.key, recipients)) for hit in limits]
-    return msgspec.json.encode({"rule": rule, "limits": limits}).decode()
+    return msgspec.json.encode({"limits": limits}).decode()
 
 
 def _kept_key(key: str, recipients: str) -> str:
@@ -180,13 +255,13 @@ def _kept_key(key: str, recipients: str) -> str:
     return f"{item}={_kept(value, recipients)}" if item.startswith("recipient") else key
 
 
-def _other(head: Head, event: Event | Other, text: str, recipients: str) -> Row:
-    """An event of a kind without columns of its own: `text`, the whole of it, goes into `details`."""
+def _other(head: Head, event: Event | Other, text: str, recipients: str) -> list[Sequence[Any]]:
+    """The columns of an event of a kind without columns of its own: `text`, the whole of it, goes into `details`."""
     if recipients != "full" and '"recipient"' in text:
         whole = msgspec.json.decode(text)
         text = msgspec.json.encode(whole | {"recipient": _kept(str(whole.get("recipient", "")), recipients)}).decode()
     kind = event.kind if isinstance(event, Other) else str(event.__struct_config__.tag)
-    time = _time(event.time - event.clock_offset)
+    time = milliseconds(event.time - event.clock_offset)
     known = {
         "minute": time // 60_000 * 60,
         "time": time,
@@ -197,57 +272,7 @@ def _other(head: Head, event: Event | Other, text: str, recipients: str) -> Row:
         "clock_offset": event.clock_offset,
         "details": text,
     }
-    return tuple(known.get(column, 0 if column in _NUMBERS else "") for column in EVENT)
-
-
-def decision(record: Decision) -> Row:
-    evidence = record.evidence
-    since = _time(record.since)
-    return (
-        _day(since),
-        record.id,
-        min(max(record.change, 0), _MOST),
-        record.subject,
-        record.cause,
-        record.action,
-        since,
-        _time(record.until),
-        _time(record.after),
-        _time(record.decided),
-        int(record.shadow),
-        record.why_shadow,
-        record.who,
-        evidence.counter,
-        _number(evidence.count),
-        _number(evidence.threshold),
-        min(max(evidence.seconds, 0), _MOST),
-        _time(evidence.time),
-        evidence.hosts,
-        evidence.beside,
-    )
-
-
-def word(record: Word, time: float) -> Row:
-    """An operator's word; `time` is the broker's, Unix seconds."""
-    said = _time(time)
-    return (
-        _day(said),
-        said,
-        record.subject,
-        record.word,
-        record.id,
-        record.who,
-        record.reason,
-        _time(record.until),
-        record.action,
-    )
-
-
-def ended(subject: str, time: float, who: str, offset: int) -> Row:
-    """The end of an operator's standing word (of a pause, the subject is `*`): a record without a value."""
-    said = _time(time)
-    verb = "resume" if subject == EVERYTHING else "end"
-    return (_day(said), said, subject, verb, f"{offset}@{said}", who, "", 0, "")
+    return [[known.get(name, _EMPTY[name])] for name in REQUEST]
 
 
 def _kept(recipient: str, recipients: str) -> str:
@@ -257,16 +282,9 @@ def _kept(recipient: str, recipients: str) -> str:
     return at + domain if at else ""
 
 
-def _number(count: int) -> int:
-    return min(max(count, 0), 2**62)
-
-
-def _day(milliseconds: int) -> date:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).date()
-
-
-def _time(seconds: float) -> int:
-    return round(min(max(seconds, 0.0), _MOST) * 1000)
+def milliseconds(seconds: float) -> int:
+    """Of a Unix time, in the range of ClickHouse's."""
+    return round(min(max(seconds, 0.0), MOST) * 1000)
 
 
 @lru_cache(maxsize=1024)
@@ -283,12 +301,3 @@ def _port(port: str) -> int:
 @lru_cache(maxsize=8192)
 def _client(address: str) -> str:
     return subjects.value(subjects.client_address(address))
-
-
-_NUMBERS = frozenset(
-    name
-    for name, column in zip(
-        EVENT, _requests(Head(1, "", ""), [Request(seq=0, time=0, protocol_state="")], "full"), strict=True
-    )
-    if not isinstance(column[0], str)
-)

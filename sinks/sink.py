@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ import structlog
 from confluent_kafka import KafkaException
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_never, wait_exponential_jitter
 
-from sinks import rollups, rows
+from sinks import decision_rows, rollups, rows
 from sinks.batch import Batch, DeadLetter
 from sinks.identity import Identity, ask
 from sinks.metrics import Counts
@@ -32,8 +31,6 @@ SETTLE_SECONDS = 5.0, 60.0
 SETTLE_SHARE = 0.1
 """Of the time, for roll-ups and commits: in a backlog they wait longer, and make more at once."""
 _LONGEST_WAIT = 30.0
-
-_PLACES = range(len(rows.EVENT))
 
 log = structlog.get_logger(__name__)
 
@@ -108,10 +105,10 @@ class Sink:
         answer = ask(self._store, division)
         new = division.new + answer.missing
         if new:
-            columns = [list(chain.from_iterable(events.columns[place] for events in new)) for place in _PLACES]
-            self._put("events", rows.EVENT, columns)
-        self._put_few("decisions", rows.DECISION, batch.decisions, ("subject", "id", "change"))
-        self._put_few("words", rows.WORD, batch.words, ("subject", "word", "id"))
+            columns = rows.together(new)
+            self._put("events", rows.EVENT[: len(columns)], columns)
+        self._put_few("decisions", decision_rows.DECISION, batch.decisions, ("subject", "id", "change"))
+        self._put_few("words", decision_rows.WORD, batch.words, ("subject", "word", "id"))
         self._identity.stored(batch.events, answer.greatest)
         number = sum(map(len, new))
         self.counts.events += number

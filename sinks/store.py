@@ -62,9 +62,14 @@ def in_parts(names: Iterable[str]) -> Iterator[str]:
     >>> list(in_parts(["b", "a"]))
     ["'a', 'b'"]
     """
+    return literals_in_parts(map(quoted, sorted(names)))
+
+
+def literals_in_parts(literals: Iterable[str]) -> Iterator[str]:
+    """The same of literals that are made already, such as pairs."""
     part: list[str] = []
     size = 0
-    for literal in map(quoted, sorted(names)):
+    for literal in literals:
         part.append(literal)
         size += len(literal.encode()) + 2
         if size > _PART_BYTES:

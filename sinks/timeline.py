@@ -21,6 +21,16 @@ class Sums(NamedTuple):
     hosts: int
 
 
+class Outcome(NamedTuple):
+    """What the mail log told of a subject, by the submission of its messages."""
+
+    outcome: str
+    """`submitted`, `sent`, `bounced`, `deferred` (each try), `rejected`, `login`, `login_failed`."""
+    reason: str
+    """Of a bounce or a deferral its kind; of a failed login why; `weir` if the refusal is ours."""
+    number: int
+
+
 class Entry(NamedTuple):
     time: float
     """Unix seconds, by the broker's clock."""
@@ -31,24 +41,39 @@ class Entry(NamedTuple):
     facts: dict[str, Any]
 
 
-_EVENT = (
+FACTS = (
     *("protocol_state", "sasl_username", "client_address", "sender", "recipient", "queue_id", "instance"),
-    *("messages", "recipients", "bytes", "action", "decision", "details"),
+    *("messages", "recipients", "bytes", "action", "decision", "rule", "details", "message_id", "parent", "login"),
+    *("unasked", "status", "relay", "dsn", "bounce", "list", "text", "how", "code", "service", "tries", "failed"),
 )
+"""Columns of events that tell what happened."""
 _DECISION = ("id", "change", "cause", "counter", "count", "threshold", "seconds", "hosts", "beside", "shadow")
 _WORD = ("word", "id", "who", "reason")
 
 
 def sums(history: Reader, subject: str, since: float, host: str = "") -> Sums:
-    """Of the minutes since then. Raises StoreError."""
+    """Of the minutes since then; of a local user, who asks for nothing, no more than zeros. Raises StoreError."""
+    if subjects.is_uid(subject):
+        return Sums(0, 0, 0, 0, 0, 0)
     beside = "client" if subjects.is_account(subject) else "sasl_username"
     (row,) = history.query(
         "SELECT sum(events), sum(messages), sum(recipients), sum(refused), "  # noqa: S608 (numbers, texts in quotes)
         f"uniqExactIf({beside}, {beside} != ''), uniqExact(host) FROM minutes FINAL "
-        f"WHERE toStartOfHour(minute) >= {_moment(int(since) // 3600 * 3600)} "  # in the words of the table's key
-        f"AND minute >= {_moment(int(since) // 60 * 60)} AND {_is(subject)} {_at(host)}"
+        f"WHERE toStartOfHour(minute) >= {moment(int(since) // 3600 * 3600)} "  # in the words of the table's key
+        f"AND minute >= {moment(int(since) // 60 * 60)} AND {is_of(subject)} {_at(host)}"
     )
     return Sums(*map(int, row))
+
+
+def outcomes(history: Reader, subject: str, since: float, host: str = "") -> list[Outcome]:
+    """Of messages submitted in the hours since then. Raises StoreError."""
+    hour = moment(int(since) // 3600 * 3600)
+    rows = history.query(
+        "SELECT outcome, reason, sum(count) FROM outcomes FINAL "  # noqa: S608 (numbers, texts in quotes)
+        f"WHERE toStartOfHour(minute) >= {hour} AND hour >= {hour} AND {is_of(subject)} {_at(host)} "
+        "GROUP BY outcome, reason ORDER BY outcome, reason"
+    )
+    return [Outcome(outcome, reason, int(count)) for outcome, reason, count in rows]
 
 
 def entries(
@@ -60,11 +85,11 @@ def entries(
     if kind not in (DECISION, WORD):
         wanted = f"AND kind = {quoted(kind)}" if kind else ""
         rows = history.query(
-            f"SELECT toUnixTimestamp64Milli(time), kind, host, {', '.join(_EVENT)} FROM events FINAL "  # noqa: S608
-            f"WHERE minute >= {_moment(int(since) // 60 * 60)} AND time >= {_exact(since)} "
-            f"AND {_is(subject)} {_at(host)} {wanted} ORDER BY time DESC, host, epoch, seq DESC {limit}"
+            f"SELECT toUnixTimestamp64Milli(time), kind, host, {', '.join(FACTS)} FROM events FINAL "  # noqa: S608
+            f"WHERE minute >= {moment(int(since) // 60 * 60)} AND time >= {_exact(since)} "
+            f"AND {is_of(subject)} {_at(host)} {wanted} ORDER BY time DESC, host, epoch, seq DESC {limit}"
         )
-        found += [_entry(milliseconds, kind, host, _EVENT, rest) for milliseconds, kind, host, *rest in rows[::-1]]
+        found += [entry(milliseconds, kind, host, FACTS, rest) for milliseconds, kind, host, *rest in rows[::-1]]
     if kind in ("", DECISION) and not host:
         found += _told(history, "decisions", subject, since, limit, DECISION, "since", _DECISION)
     if kind in ("", WORD) and not host:
@@ -82,17 +107,19 @@ def _told(
         f"ORDER BY {time} DESC {limit}"
     )
     return [
-        _entry(milliseconds, kind, "", ("until", *columns), [until / 1000, *rest])
-        for milliseconds, until, *rest in rows
+        entry(milliseconds, kind, "", ("until", *columns), [until / 1000, *rest]) for milliseconds, until, *rest in rows
     ]
 
 
-def _entry(milliseconds: int, kind: str, host: str, columns: tuple[str, ...], values: list[Any]) -> Entry:
+def entry(milliseconds: int, kind: str, host: str, columns: tuple[str, ...], values: list[Any]) -> Entry:
     facts = {column: value for column, value in zip(columns, values, strict=True) if value not in ("", 0, [])}
     return Entry(milliseconds / 1000, kind, host, facts)
 
 
-def _is(subject: str) -> str:
+def is_of(subject: str) -> str:
+    if subjects.is_uid(subject):
+        # It has no login and no client: in the words of the tables' keys.
+        return f"sasl_username = '' AND client = '' AND uid = {int(subjects.value(subject))}"
     column = "sasl_username" if subjects.is_account(subject) else "client"
     return f"{column} = {quoted(subjects.value(subject))}"
 
@@ -101,7 +128,7 @@ def _at(host: str) -> str:
     return f"AND host = {quoted(host)}" if host else ""
 
 
-def _moment(seconds: int) -> str:
+def moment(seconds: int) -> str:
     return f"toDateTime({seconds}, 'UTC')"
 
 

@@ -81,7 +81,7 @@ class Reading:
         return [
             Queued(message.instance, message.queue_id, message.held)
             for message in self.tracker.in_queue()
-            if is_of(message)
+            if message.instance and is_of(message)
         ]
 
     def senders(self) -> set[str]:

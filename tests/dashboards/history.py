@@ -1,7 +1,7 @@
 """A made history: rows from a seed, in ClickHouse's engine (chdb) and as plain Python for a count of one's own.
 
-Invariants: every row of `minutes`, `decisions` and `words` is written twice and never merged, in `minutes` first with
-less in it, so that a query without FINAL counts wrong.
+Invariants: every row of `minutes`, `host_outcomes`, `decisions` and `words` is written twice and never merged, sums
+first with less in them, so that a query without FINAL counts wrong.
 """
 
 import json
@@ -16,7 +16,7 @@ from chdb.session import Session
 
 from dashboards import fleet, query
 
-SCHEMA = Path(__file__).parents[2] / "sinks/schema/0001_history.sql"
+SCHEMA = sorted((Path(__file__).parents[2] / "sinks/schema").glob("*.sql"))
 END = 1_800_000_000 + 17
 """The end of the chosen time, in the middle of a minute."""
 START = END - 3600
@@ -61,6 +61,17 @@ class Mail:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A row of `host_outcomes`; `minute` in Unix seconds."""
+
+    minute: int
+    host: str
+    outcome: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Decided:
     """A record of `decisions`; times in Unix seconds."""
 
@@ -97,8 +108,9 @@ class History:
         self.mails = self._mails()
         self.decisions = self._decisions()
         self.words = self._words()
+        self.outcomes = self._outcomes()
         self._session = Session(str(directory / "chdb"))
-        for statement in SCHEMA.read_text().split(";"):
+        for statement in ";".join(file.read_text() for file in SCHEMA).split(";"):
             if statement.strip():
                 self._session.query(statement)
         self._session.query("SYSTEM STOP MERGES")
@@ -110,6 +122,8 @@ class History:
             self._insert("minutes", mails)
             for statement in SUMMED:
                 self._session.query(statement)
+        self._insert("host_outcomes", [replace(one, count=one.count - 1) for one in self.outcomes])
+        self._insert("host_outcomes", self.outcomes)
         for _ in range(2):
             self._insert("decisions", self.decisions, counter="messages", threshold=60, seconds=60)
             self._insert("decisions", self._exhausted(), counter="rate DAILY", threshold=60, seconds=60)
@@ -161,6 +175,15 @@ class History:
                 refused=refused,
                 blocked=self._random.randrange(refused + 1),
             )
+        return list(made.values())
+
+    def _outcomes(self) -> list[Told]:
+        made: dict[tuple[int, str, str, str], Told] = {}
+        for _ in range(2000):
+            minute = (END - self._random.randrange(-300, 5400)) // 60 * 60
+            host, outcome = self._random.choice(HOSTS), self._random.choice(["sent", "bounced", "deferred"])
+            reason = "" if outcome == "sent" else self._random.choice(["listed", "unknown_recipient", "rate", ""])
+            made[minute, host, outcome, reason] = Told(minute, host, outcome, reason, self._random.randrange(1, 30))
         return list(made.values())
 
     def _decisions(self) -> list[Decided]:
@@ -227,7 +250,7 @@ def text(moment: float) -> str:
 
 def _columns(row: Any, table: str) -> dict[str, Any]:
     columns = asdict(row)
-    if table == "minutes":
+    if table in ("minutes", "host_outcomes"):
         return columns
     for field in fields(row):
         if field.type in (float, "float"):

@@ -23,7 +23,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     made.close()
 
 
-KEYS = {"host_minutes": "minute", "account_hours": "hour", "client_hours": "hour"}
+KEYS = {"host_minutes": "minute", "host_outcomes": "minute", "account_hours": "hour", "client_hours": "hour"}
 HOURS = START // 3600 * 3600, (END + 3599) // 3600 * 3600
 """The chosen time, in whole hours."""
 
@@ -93,6 +93,24 @@ def test_a_time_series_by_host(history: History, title: str, column: str, interv
     assert len(rows) == len(expected)
     if not hosts:
         assert mail.OTHERS in {row["name"] for row in rows}
+
+
+@pytest.mark.parametrize("hosts", CHOICES)
+@pytest.mark.parametrize("interval", [60, 300])
+@pytest.mark.parametrize(("title", "outcome"), [("Bounces by kind", "bounced"), ("Deferred by kind", "deferred")])
+def test_why_it_was_not_delivered(history: History, title: str, outcome: str, interval: int, hosts: list[str]) -> None:
+    start, end = START // interval * interval, END // interval * interval
+    expected: Counter[tuple[str, str]] = Counter()
+    for one in history.outcomes:
+        if one.outcome == outcome and start <= one.minute < end and (not hosts or one.host in hosts):
+            name = one.reason.replace("_", " ") or "other"
+            expected[text(one.minute // interval * interval)[:19], name] += one.count
+    rows = history.ask(title, interval, hosts)
+    assert {name for _, name in expected} == {"listed", "unknown recipient", "rate", "other"}
+    assert {(row["time"], row["name"]): row["per_minute"] for row in rows} == pytest.approx(
+        {key: count * 60 / interval for key, count in expected.items()}
+    )
+    assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
 
 
 def test_the_top_accounts(history: History) -> None:

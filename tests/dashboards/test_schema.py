@@ -91,5 +91,6 @@ def test_every_query_reads_merged_rows_and_no_events() -> None:
         tables = [(words[at + 1], words[at + 2]) for at, word in enumerate(words[:-2]) if word == "FROM"]
         named = [(name, final) for name, final in tables if not name.startswith("(")]
         assert named
-        assert {name for name, _ in named} <= {"host_minutes", "account_hours", "client_hours", "decisions", "words"}
+        sums = {"host_minutes", "host_outcomes", "account_hours", "client_hours"}
+        assert {name for name, _ in named} <= {*sums, "decisions", "words"}
         assert {final for _, final in named} == {"FINAL"}

@@ -18,8 +18,9 @@ import pytest
 from fleet.load import Smtpd
 from fleet.own import Agent, Table
 from fleet.process import wait_until
-from fleet.reading import read_events
+from fleet.reading import read_events, read_topic
 from tests.faults.system import COUNTS, System, kill
+from weir import topics
 from weir.events import Request
 
 pytestmark = [pytest.mark.fleet, pytest.mark.soak, pytest.mark.timeout(240)]
@@ -187,6 +188,15 @@ def test_random_traffic_through_three_agents_equals_the_oracle(
         [event.rule for _, event in asked if is_before == (event.time < killed) and event.rule] for is_before in (1, 0)
     )
     assert {*before} == {*after} == {"ACCOUNT", "CLIENT"}
+    wait_until(lambda: not exhausted(system), 60, "all decisions to be removed when their windows are empty", 1.0)
+
+
+def exhausted(system: System) -> set[bytes]:
+    """Keys of this test's limits in weir.decisions that are not removed."""
+    last = {message.key or b"": message.value for message in read_topic(system.kafka.bootstrap, topics.DECISIONS)}
+    ours = {key for key in last if key.endswith(f"@{system.name}.test".encode())}
+    assert ours
+    return {key for key in ours if key.startswith(b"limit ") and last[key] is not None}
 
 
 LONG = (

@@ -118,9 +118,9 @@ def test_patterns_have_a_time_for_each_request_together() -> None:
     slow = [[condition("sender", "=~", f"a.*b.*c.*{letter}$")] for letter in "defghijklmnopqrstuvwyz"]
     rules = Matcher(ruleset(*slow, [condition("sender", "=~", "^x")], [condition("size", "==", "1")]))
     request = Request(sender="x" + "abc" * 5000, size="1")
-    start = time.monotonic()
+    start = time.process_time()  # the deadline is kept by the clock, so a busy machine only makes it less
     assert matching(rules, request) == [len(slow) + 1]
-    assert time.monotonic() - start < 3 * matcher.LATE_MOST * 0.02
+    assert time.process_time() - start < 3 * matcher.LATE_MOST * 0.02
     trouble = rules.take_trouble()
     assert trouble.startswith("R0: pattern a.*b.*c.*d$ took too long; R1: ")
     assert trouble.count("took too long") == matcher.LATE_MOST

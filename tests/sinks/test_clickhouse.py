@@ -22,7 +22,8 @@ from sinks.rows import SEQ
 from sinks.store import LOGIN_REFUSED, StoreError
 from tests.fleet.conftest import directory
 from tests.sinks.conftest import KEEP_DAYS
-from tests.sinks.made import NOON, event, events, insert, rows_of
+from tests.sinks.made import NOON, Way, event, events, insert, login, rejected, rows_of
+from tests.sinks.test_rollups import outcomes
 from tests.sinks.test_rows import ODD
 from weir.settings import History
 
@@ -72,6 +73,36 @@ def test_a_batch_over_midnight_is_completed_and_summed(store: ClickHouse) -> Non
     rollups.make(store, touched)
     days = store.query("SELECT toString(day), events, messages FROM days FINAL ORDER BY day")
     assert [list(row) for row in days] == [["2026-09-21", 50, 50], ["2026-09-22", 50, 50]]
+
+
+def test_what_the_mail_log_tells_is_stored_and_summed(store: ClickHouse) -> None:
+    way = Way(1).submitted(uid=33).delivery("sent").delivery("bounced", NOON + 7200, bounce="rate", text="no")
+    batch = [events([*way.events, event(4), rejected(5), login(6, failed="credentials", tries=4)])]
+    made = rows.together(batch)
+    store.insert("events", rows.EVENT[: len(made)], made)
+    insert(store, "events", rows.REQUEST, [row[: len(rows.REQUEST)] for row in rows_of(events([event(7)]))])
+    found = store.query("SELECT uid, text, tries, message_id FROM events FINAL ORDER BY seq")
+    assert [list(row) for row in found] == [
+        [33, "", 0, "<1@a.example>"],
+        [-1, "", 0, "<1@a.example>"],
+        [-1, "no", 0, "<1@a.example>"],
+        *([-1, "", 0, ""], [-1, "", 0, ""], [-1, "", 4, ""], [-1, "", 0, ""]),
+    ]
+    touched = rollups.nothing()
+    rollups.touch(touched, batch, KEEP_DAYS, NOON)
+    rollups.make(store, touched)
+    rollups.make(store, touched)
+    hour, alice = int(NOON) // 3600 * 3600, "alice@example.org"
+    assert outcomes(store) == [
+        [hour, alice, "bounced", "rate", 1],
+        [hour, alice, "login_failed", "credentials", 4],
+        [hour, alice, "sent", "", 1],
+        [hour, alice, "submitted", "", 1],
+    ]
+    assert [row[2:] for row in outcomes(store, "client_outcomes", "client")] == [
+        *(["bounced", "rate", 1], ["login_failed", "credentials", 4]),
+        *(["rejected", "", 1], ["sent", "", 1], ["submitted", "", 1]),
+    ]
 
 
 def test_what_the_server_says_is_one_line_with_its_code(store: ClickHouse) -> None:

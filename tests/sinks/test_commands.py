@@ -16,7 +16,7 @@ from fleet.process import free_port, wait_until
 from sinks.reader import reader
 from tests.faults.system import create_topics
 from tests.fleet.conftest import directory
-from tests.sinks.made import envelope, event
+from tests.sinks.made import Way, envelope, event, login
 from weir import topics
 from weir.settings import History
 
@@ -100,6 +100,45 @@ def test_what_an_account_did_and_what_became_of_it(kafka: Kafka, sink: Sink) -> 
     assert nothing.returncode == 1
     assert "holds nothing" in nothing.stderr
     assert weir(sink, "history", ALICE, "--since", "soon").returncode == 2
+
+
+def test_the_way_of_a_message_is_traced(kafka: Kafka, sink: Sink) -> None:
+    now = round(time.time()) - 100
+    way = Way(3, "4bTRBCF001", now, message_id="<way@a.example>")
+    way.submitted(now).delivery("bounced", now + 2, bounce="listed", text="550 no\x1b[2J").removed(time=now + 3)
+    asked = [
+        event(1, time=now - 1, instance="w1"),
+        event(2, time=now + 1, instance="w1", queue_id="4bTRBCF001", protocol_state="END-OF-MESSAGE"),
+    ]
+    write(kafka, envelope([*asked, *way.events, login(9, time=now, failed="credentials", tries=4)], epoch="t"))
+    wait_stored(sink, "t", 6)
+
+    shown = weir(sink, "trace", "way@a.example")
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert [line.split()[3:5] for line in lines[3:6]] == [
+        ["submitted", ALICE],
+        ["END-OF-MESSAGE", ALICE],
+        ["delivery", ALICE],
+    ]
+    assert "bounced listed 550 no\\x1b" in lines[5]
+    assert lines[6].endswith("removed")
+    found = json.loads(weir(sink, "trace", "4bTRBCF001", "--json").stdout)
+    assert [one["kind"] for one in found["events"]] == ["request", "submitted", "request", "delivery", "removed"]
+
+    table = weir(sink, "trace", ALICE)
+    assert table.returncode == 0, table.stderr
+    assert "1 bounced, removed" in table.stdout
+    (message,) = json.loads(weir(sink, "trace", ALICE, "--json").stdout)["messages"]
+    assert (message["message_id"], message["bounced"]) == ("<way@a.example>", 1)
+    assert weir(sink, "trace", ALICE, "--since", "10s").returncode == 1
+    nothing = weir(sink, "trace", "<nothing@a.example>")
+    assert nothing.returncode == 1
+    assert "no message of <nothing@a.example> in the last 7d" in nothing.stderr
+
+    wait_until(lambda: "failed logins" in weir(sink, "history", ALICE).stdout, 20, "the sums of outcomes", 0.5)
+    history = weir(sink, "history", ALICE).stdout
+    assert "by the mail log: 1 submitted, 1 bounced (1 listed), 4 failed logins (4 credentials)" in history
 
 
 def test_a_history_that_does_not_answer_is_one_clear_line(sink: Sink, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sinks import rows, schema
+from sinks import decision_rows, rows, schema
 from sinks.embedded import Embedded
 from tests.sinks.conftest import KEEP_DAYS
 from tests.sinks.made import event, events, insert, rows_of
@@ -30,7 +30,7 @@ def test_how_long_events_are_kept_follows_the_setting(store: Embedded) -> None:
 
 def test_a_newer_schema_is_not_touched(store: Embedded) -> None:
     schema.record(store, 99, KEEP_DAYS)
-    with pytest.raises(schema.SchemaError, match="schema version 99 and this weir knows versions up to 1"):
+    with pytest.raises(schema.SchemaError, match="schema version 99 and this weir knows versions up to 2"):
         schema.migrate(store, KEEP_DAYS)
 
 
@@ -41,7 +41,11 @@ def test_a_column_that_a_newer_release_added_is_filled_by_its_default(store: Emb
 
 
 def test_each_column_that_we_write_is_in_the_schema(store: Embedded) -> None:
-    for table, columns in (("events", rows.EVENT), ("decisions", rows.DECISION), ("words", rows.WORD)):
+    for table, columns in (
+        ("events", rows.EVENT),
+        ("decisions", decision_rows.DECISION),
+        ("words", decision_rows.WORD),
+    ):
         found = store.query(f"SELECT name FROM system.columns WHERE table = '{table}' AND database = 'weir'")
         assert {name for (name,) in found} == set(columns)
 

@@ -24,6 +24,7 @@ from weir.cli import (
     rules,
     status,
     topics,
+    trace,
 )
 from weir.cli.output import DONE, USAGE, CommandError, tell
 from weir.settings_file import SettingsError
@@ -40,7 +41,7 @@ Exit codes:
 
 2  wrong usage or settings
 
-3  Kafka (for `history` its store, for `dashboards push` Grafana) cannot be reached within 10 seconds
+3  Kafka (for `history` and `trace` their store, for `dashboards push` Grafana) cannot be reached within 10 seconds
 
 4  refused
 """
@@ -104,6 +105,7 @@ app.command(rich_help_panel=OPERATORS)(operators.allow)
 app.command(rich_help_panel=OPERATORS)(operators.pause)
 app.command(rich_help_panel=OPERATORS)(operators.resume)
 app.command("history", rich_help_panel=OPERATORS)(history.history)
+app.command("trace", rich_help_panel=OPERATORS)(trace.trace)
 app.command("forget", rich_help_panel=OPERATORS)(history.forget)
 app.add_typer(decisions.app, name="decisions", rich_help_panel=OPERATORS)
 app.add_typer(limits.app, name="limits", rich_help_panel=OPERATORS)

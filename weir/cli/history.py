@@ -40,8 +40,9 @@ def history(
     timeline = installed("sinks.timeline", "sinks")
     reader = installed("sinks.reader", "sinks")
     start = time.time() - since
-    with _errors(), reader.reader(settings.history) as found:
+    with errors(), reader.reader(settings.history) as found:
         sums = timeline.sums(found, canonical, start, host)
+        outcomes = timeline.outcomes(found, canonical, start, host)
         entries = timeline.entries(found, canonical, start, host, kind, None if as_json else MOST_ROWS + 1)
     if as_json:
         output.document(
@@ -49,11 +50,12 @@ def history(
                 "subject": canonical,
                 "since": start,
                 "sums": sums._asdict(),
+                "outcomes": [one._asdict() for one in outcomes],
                 "entries": [{"time": one.time, "kind": one.kind, "host": one.host, **one.facts} for one in entries],
             }
         )
     else:
-        _show(canonical, since, sums, entries)
+        _show(canonical, since, sums, outcomes, entries)
     if not entries:
         raise typer.Exit(NOT_DONE)
 
@@ -75,7 +77,7 @@ def forget(
     if not yes and not typer.confirm(f"Remove all that the history holds about {canonical}?", err=True):
         raise typer.Exit(NOT_DONE)
     module = installed("sinks.forget", "sinks")
-    with _errors(), _store(settings) as store:
+    with errors(), _store(settings) as store:
         counts = module.forget(store, canonical, settings.default_realm)
     if as_json:
         output.document({"subject": canonical, "forgotten": counts})
@@ -85,24 +87,42 @@ def forget(
         raise typer.Exit(NOT_DONE)
 
 
-def _show(subject: str, since: int, sums: Any, entries: list[Any]) -> None:
+def _show(subject: str, since: int, sums: Any, outcomes: list[Any], entries: list[Any]) -> None:
     if sums.events:
         beside = many(sums.beside, "client" if subject.startswith("sasl_username:") else "account")
         output.say(
             f"{subject}, last {durations.shown(since)}: {many(sums.messages, 'message')} to "
             f"{many(sums.recipients, 'recipient')}, {sums.refused} refused, {beside}, {many(sums.hosts, 'host')}"
         )
+    if outcomes:
+        output.say(f"by the mail log: {_told(outcomes)}")
     shown = entries[-MOST_ROWS:]
     now = time.time()
     if shown:
-        output.table(HEADINGS, [_row(one, now) for one in shown])
+        output.table(HEADINGS, [row(one, now) for one in shown])
     else:
         output.tell(f"the history holds nothing about {subject} in the last {durations.shown(since)}")
     if len(shown) < len(entries):
         output.tell(f"the newest {MOST_ROWS}; --json prints all")
 
 
-def _row(entry: Any, now: float) -> tuple[str, ...]:
+WORDS = {"sent": "delivered", "login": "logins", "login_failed": "failed logins"}
+"""Outcomes that have another name here."""
+ORDER = ("submitted", "sent", "bounced", "deferred", "rejected", "login", "login_failed")
+
+
+def _told(outcomes: list[Any]) -> str:
+    """What the mail log told: `3 delivered, 2 bounced (1 listed, 1 spam), 5 deferred`."""
+    parts = []
+    for name in sorted({one.outcome for one in outcomes}, key=lambda name: (*ORDER, name).index(name)):
+        same = [one for one in outcomes if one.outcome == name]
+        reasons = [f"{one.number} {one.reason.replace('_', ' ')}" for one in same if one.reason]
+        count = sum(one.number for one in same)
+        parts.append(f"{count} {WORDS.get(name, name)}" + (f" ({', '.join(reasons)})" if reasons else ""))
+    return ", ".join(parts)
+
+
+def row(entry: Any, now: float) -> tuple[str, ...]:
     facts = entry.facts
     when = output.at(entry.time, now)
     if entry.kind == "decision":
@@ -120,10 +140,31 @@ def _row(entry: Any, now: float) -> tuple[str, ...]:
     if entry.kind == "word":
         until = f", until {_until(facts, now)}" if facts.get("until") else ""
         return when, "", facts.get("word", ""), facts.get("who", ""), "", facts.get("reason", "") + until
-    what = facts.get("protocol_state", entry.kind)
+    what = facts.get("protocol_state", entry.kind) if entry.kind == "request" else entry.kind
     who = " ".join(filter(None, (facts.get("sasl_username"), facts.get("client_address"))))
-    ways = f"{facts.get('sender', '')} → {facts.get('recipient', '')}" if "protocol_state" in facts else ""
-    return when, entry.host, what, who, ways, facts.get("action", "")
+    ways = f"{facts.get('sender', '')} → {facts.get('recipient', '')}"
+    return when, entry.host, what, who, ways if len(ways) > 3 else "", outcome(entry.kind, facts)
+
+
+def outcome(kind: str, facts: dict[str, Any]) -> str:
+    """What an event came to, in a few words."""
+    if kind == "request":
+        return str(facts.get("action", ""))
+    if kind == "login":
+        words = [facts.get("service", ""), f"failed: {facts['failed']}" if "failed" in facts else "done"]
+        if facts.get("tries", 1) > 1:
+            words.append(f"{facts['tries']} times")
+        return " ".join(filter(None, words))
+    if kind == "submitted":
+        words = [facts.get("message_id", ""), "no policy request was seen" if facts.get("unasked") else ""]
+        return " ".join(filter(None, words))
+    if kind == "rejected":
+        words = [facts.get(name, "") for name in ("protocol_state", "code", "dsn")]
+        return " ".join(str(word) for word in words if word) + (
+            f" [weir {facts['decision']}]" if "decision" in facts else ""
+        )
+    words = [facts.get(name, "") for name in ("how", "status", "bounce", "list", "dsn", "relay", "text")]
+    return " ".join(filter(None, words))
 
 
 def _until(facts: dict[str, Any], now: float) -> str:
@@ -145,7 +186,7 @@ def _store(settings: Settings) -> Any:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def errors() -> Iterator[None]:
     """What the history says against it becomes a CommandError."""
     failure = installed("sinks.store", "sinks").StoreError
     try:

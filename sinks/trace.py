@@ -1,0 +1,197 @@
+"""The way of a message over all hosts, and the newest messages of a subject, from the history.
+
+    message id ─▶ (host, queue id, submission) of each host that had it ─▶ their events ─▶ requests of the same instance
+
+Invariants: queue ids come again, so a message is known by its host, its queue id and when it was submitted; a message
+id is a name that senders choose, so no more than MOST_MESSAGES are followed. Nothing here says FINAL, with which
+ClickHouse may leave its indexes of message ids and queue ids aside: what is stored twice is told once by its seq.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sinks.reader import Reader
+from sinks.store import in_parts, quoted
+from sinks.timeline import FACTS, Entry, entry, is_of, moment
+from weir.maillog.patterns import QUEUE_ID
+
+MOST_MESSAGES = 100
+MOST_EVENTS = 10_000
+_CLOSE = 5
+"""Seconds: a host's clock offset is measured anew, so its messages' submissions move a little."""
+_SESSION = 3600
+"""Seconds for which a message may be on its way into the queue."""
+_is_queue_id = re.compile(QUEUE_ID).fullmatch
+_OF_QUEUE = "kind IN ('submitted', 'delivery', 'removed')"
+
+
+class Message(NamedTuple):
+    """As one host had it in its queue."""
+
+    host: str
+    queue_id: str
+    submitted: int
+    """Unix seconds."""
+    message_id: str
+
+
+class Summary(NamedTuple):
+    """A message, and what became of it on the host that a user gave it to."""
+
+    time: float
+    host: str
+    queue_id: str
+    message_id: str
+    sender: str
+    recipients: int
+    size: int
+    sent: int
+    """Recipients; so of `bounced`."""
+    bounced: int
+    deferred: int
+    """Tries."""
+    how: str
+    """How it left the queue, or `held` or `released`; empty: it waits in it."""
+
+
+def way(history: Reader, name: str, since: float) -> list[Entry]:
+    """All events of the messages of this message id or queue id, oldest first. Raises StoreError."""
+    if _is_queue_id(name):
+        found = _messages(history, f"queue_id = {quoted(name)}", since)
+        others = sorted({message.message_id for message in found if message.message_id})
+    else:
+        found, others = [], [name, f"<{name}>"]
+    for ids in in_parts(others):
+        found += _messages(history, f"message_id IN ({ids})", since)
+    messages = _apart(found)
+    if not messages:
+        return []
+    rows = _events(history, messages)
+    tied = [row for row in rows if _belongs(row, messages)]
+    unique = {row.identity: row for row in tied + _of_instances(history, tied)}
+    return [row.entry for row in sorted(unique.values(), key=lambda row: (row.entry.time, row.identity))]
+
+
+def newest(history: Reader, subject: str, since: float, most: int) -> list[Summary]:
+    """The newest messages of a subject, oldest first. Raises StoreError."""
+    start = moment(int(since) // 60 * 60)
+    rows = history.query(
+        "SELECT toUnixTimestamp64Milli(time), host, queue_id, message_id, sender, recipient_count, size, "  # noqa: S608 (numbers, texts in quotes)
+        f"toUInt32(submitted) FROM events FINAL WHERE minute >= {start} AND {is_of(subject)} AND kind = 'submitted' "
+        f"ORDER BY time DESC, host, epoch, seq DESC LIMIT {most}"
+    )
+    became: dict[tuple[str, str], list[list[Any]]] = {}
+    for ids in in_parts({row[2] for row in rows}):
+        for host, queue_id, *result in history.query(
+            "SELECT host, queue_id, toUInt32(submitted) AS began, countIf(status = 'sent'), "  # noqa: S608
+            "countIf(status = 'bounced'), countIf(status = 'deferred'), argMaxIf(how, time, how != '') "
+            f"FROM events FINAL WHERE minute >= {start} AND {is_of(subject)} AND kind IN ('delivery', 'removed') "
+            f"AND queue_id IN ({ids}) GROUP BY host, queue_id, began"
+        ):
+            became.setdefault((host, queue_id), []).append(result)
+    found = []
+    for milliseconds, host, queue_id, message_id, sender, recipients, size, submitted in reversed(rows):
+        results = [one[1:] for one in became.get((host, queue_id), []) if abs(one[0] - submitted) <= _CLOSE]
+        sent, bounced, deferred = (sum(int(one[place]) for one in results) for place in range(3))
+        how = next((one[3] for one in results if one[3]), "")
+        found.append(
+            Summary(
+                milliseconds / 1000,
+                host,
+                queue_id,
+                message_id,
+                sender,
+                int(recipients),
+                int(size),
+                sent,
+                bounced,
+                deferred,
+                how,
+            )
+        )
+    return found
+
+
+class _Row(NamedTuple):
+    entry: Entry
+    identity: tuple[str, str, int]
+    """Host, epoch, seq."""
+    submitted: int
+    client: str
+    """As the table's key has it."""
+
+
+def _messages(history: Reader, which: str, since: float) -> list[Message]:
+    rows = history.query(
+        "SELECT DISTINCT host, queue_id, toUInt32(submitted) AS began, message_id FROM events "  # noqa: S608 (texts in quotes)
+        f"WHERE minute >= {moment(int(since) // 60 * 60)} AND {which} AND {_OF_QUEUE} "
+        f"ORDER BY began DESC LIMIT {MOST_MESSAGES}"
+    )
+    return [Message(host, queue_id, int(began), message_id) for host, queue_id, began, message_id in rows]
+
+
+def _apart(found: Iterable[Message]) -> list[Message]:
+    """Each message once, although its submission moved a little."""
+    apart: list[Message] = []
+    for one in sorted(found):
+        last = apart[-1] if apart else None
+        if last is None or last[:2] != one[:2] or one.submitted - last.submitted > _CLOSE:
+            apart.append(one)
+    return apart
+
+
+def _belongs(row: _Row, messages: list[Message]) -> bool:
+    """Whether the event of a queue id is one of these messages', not another's of that id."""
+    of_queue = row.entry.kind in ("submitted", "delivery", "removed")
+    for message in messages:
+        if (row.entry.host, row.entry.facts.get("queue_id")) != message[:2]:
+            continue
+        if of_queue and abs(row.submitted - message.submitted) <= 2 * _CLOSE:
+            return True
+        if not of_queue and -_CLOSE <= row.entry.time - message.submitted <= _SESSION:
+            return True
+    return False
+
+
+def _events(history: Reader, messages: list[Message]) -> list[_Row]:
+    since = min(message.submitted for message in messages) - _CLOSE
+    hosts = ", ".join(map(quoted, sorted({message.host for message in messages})))
+    ids = ", ".join(map(quoted, sorted({message.queue_id for message in messages})))
+    return _rows(history, f"minute >= {moment(since // 60 * 60)} AND host IN ({hosts}) AND queue_id IN ({ids})")
+
+
+def _of_instances(history: Reader, tied: list[_Row]) -> list[_Row]:
+    """Requests of the same instances, which came before there was a queue id."""
+    found: list[_Row] = []
+    asked: dict[tuple[str, str, str], list[_Row]] = {}
+    for row in tied:
+        if row.entry.facts.get("instance"):
+            key = row.entry.host, str(row.entry.facts.get("sasl_username", "")), row.client
+            asked.setdefault(key, []).append(row)
+    for (host, account, client), rows in asked.items():
+        first, last = (int(pick(row.entry.time for row in rows)) for pick in (min, max))
+        of_session = (
+            f"toStartOfHour(minute) BETWEEN {moment((first - _SESSION) // 3600 * 3600)} AND "
+            f"{moment(last // 3600 * 3600)} AND sasl_username = {quoted(account)} AND client = {quoted(client)} "
+            f"AND host = {quoted(host)} AND kind = 'request'"
+        )
+        for instances in in_parts({row.entry.facts["instance"] for row in rows}):
+            found += _rows(history, f"{of_session} AND instance IN ({instances})")
+    return found
+
+
+def _rows(history: Reader, which: str) -> list[_Row]:
+    rows = history.query(
+        "SELECT toUnixTimestamp64Milli(time), kind, host, epoch, seq, toUInt32(submitted), client, "  # noqa: S608 (texts in quotes)
+        f"{', '.join(FACTS)} FROM events WHERE {which} ORDER BY time LIMIT {MOST_EVENTS}"
+    )
+    return [
+        _Row(
+            entry(milliseconds, kind, host, FACTS, facts),
+            (host, epoch, int(seq)),
+            int(submitted),
+            client,
+        )
+        for milliseconds, kind, host, epoch, seq, submitted, client, *facts in rows
+    ]
