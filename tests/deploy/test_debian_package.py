@@ -16,7 +16,7 @@ from fleet.policy_client import PolicyClient, new_instance
 from fleet.process import wait_until
 from tests.deploy.machine import Machine, possible
 from weir import __version__, settings_file
-from weir.settings import Settings
+from weir.settings import Log, Settings
 
 EXAMPLE = CHECKOUT / "deploy/debian/weir.toml"
 SOCKET = "/run/weir/policy.sock"
@@ -89,9 +89,9 @@ def asking(machine: Machine) -> Iterator[list[str]]:
         assert refused == []
 
 
-def test_example_settings_are_the_defaults_and_its_comments_are_right() -> None:
+def test_example_settings_are_the_defaults_with_the_mail_log_and_its_comments_are_right() -> None:
     text = EXAMPLE.read_text()
-    assert settings_file.parse(text, "example") == Settings()
+    assert settings_file.parse(text, "example") == Settings(log=Log(files=["/var/log/mail.log"]))
     with_all = re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE)
     assert with_all.count(" = ") > text.count("\n# ") / 4
     settings = settings_file.parse(with_all, "example")
