@@ -331,24 +331,6 @@ def test_many_mail_servers_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("conditions", "counts", "holds"),
-    [
-        (["rbl = bl1.test"], {}, False),
-        (["rbl = !!bl1.test"], {}, False),
-        (["rbl = bl1.test"], {"rblcount": None}, True),
-        (["rbl = bl1.test", "rhsbl = rh.test"], {"rblcount": None}, False),
-        (["rbl = bl1.test", "rhsbl = rh.test"], {"rblcount": None, "rhsblcount": None}, True),
-        (["helo_address = !!0.0.0.0/0"], {}, False),
-        (["helo_address = 0.0.0.0/0", "rbl = bl1.test"], {"rblcount": None}, False),
-    ],
-)
-def test_with_dns_off_only_what_never_fails_holds(conditions: list[str], counts: dict[str, Any], holds: bool) -> None:
-    checks = compile_checks(rule(*conditions, **counts), compile_test, lambda file: ())
-    assert checks is not None
-    assert checks.off == Verdict(holds)
-
-
-@pytest.mark.parametrize(
     "text", ["bl1.test", "zen.example.net/^127\\.0\\.0\\.[2-8]$/300", "a_b.test//", "x", "bl.test///"]
 )
 def test_good_elements(text: str) -> None:

@@ -28,6 +28,7 @@ from weir.rules.tables import Tables
 DEFAULT = "DUNNO"
 REPEATS = 1000
 _NO_DNS = Verdict(True)
+_FAILED = Verdict(False)
 _OF_MATCHES = frozenset({"request_hits", "matches", "rblcount", "rhsblcount", "dnsbltext"})
 """Items that a match sets; only done for those that some rule reads."""
 
@@ -114,7 +115,7 @@ class Program:
                 start = number + 1
                 verdict = _NO_DNS
                 if checks is not None:
-                    verdict = (yield from checks.examine(run.items, run)) if self._dns else checks.off
+                    verdict = (yield from checks.examine(run.items, run)) if self._dns else _FAILED
                     if not verdict.holds:
                         continue
                 hits.append(number)

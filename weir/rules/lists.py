@@ -6,7 +6,7 @@
 Invariants
 - What can be asked at once is in one Lookup: first all lists, the HELO name and the sender's MX and NS; then, where
   it matters, the texts of the lists that hit and the addresses of the hosts found.
-- `rblcount=all` and `rhsblcount=all` never fail, with DNS off neither; no other DNS condition holds then.
+- With DNS off no DNS condition holds; `rblcount=all` and `rhsblcount=all` never fail otherwise.
 - What a client sent is only ever a name to ask for; what cannot be one is asked too, and has no answer.
 """
 
@@ -124,10 +124,6 @@ class _ListCheck:
         self._values = [(value, one.operator.startswith("!")) for one in conditions for value in one.values]
         self._lines = lines
 
-    @property
-    def never_fails(self) -> bool:
-        return self._needed is None
-
     def questions(self, items: Mapping[str, str]) -> Iterator[Question]:
         about = _asked_about(self.item, items)
         return (_question(about, element.dns_list) for element in self._elements() if about)
@@ -169,8 +165,6 @@ class Checks(Generic[C]):
         self._lists = [_ListCheck(item, by_item[item], needed[item], lines) for item in LISTS if item in by_item]
         self._lookups = [LookupCheck(item, by_item[item], compile_test) for item in LOOKUPS if item in by_item]
         self._wants_text = "dnsbltext" in rule.canonical
-        self.off = Verdict(not self._lookups and all(check.never_fails for check in self._lists))
-        """The verdict while DNS is off."""
 
     def examine(self, items: Mapping[str, str], context: C) -> Generator[Lookup, Answers, Verdict]:
         """Ask and judge. `context` is handed to the tests of what was looked up."""
