@@ -51,7 +51,8 @@ def _events(begin: int, count: int, number: int, start: int) -> str:
         SELECT
             toDateTime(intDiv(at, 60000) * 60, 'UTC'), fromUnixTimestamp64Milli(at, 'UTC'),
             concat('mx', toString(random % {HOSTS})), toString(random % {HOSTS}), number, name_of_kind,
-            multiIf(told, '', ends, 'END-OF-MESSAGE', 'RCPT'), no ? '521 5.7.1 no [weir burst 0123456789ab]' : 'DUNNO', no,
+            multiIf(told, '', ends, 'END-OF-MESSAGE', 'RCPT'),
+            no ? '521 5.7.1 no [weir burst 0123456789ab]' : 'DUNNO', no,
             no ? '0123456789ab' : '', name, told ? '' : 'PLAIN', name,
             begins OR delivers ? addressee : '', ends, address, address,
             told ? '' : concat('host', toString(place % 100000), '.dyn.example.net'),
