@@ -10,8 +10,9 @@
 The hour of an outcome is that of the message's submission, its minute that of the event: a bounce that comes late
 corrects an older hour, and is found by its own minute.
 
-Invariants: a row's version is the number of events it covers, so of two sinks that made it the one that saw more wins;
-making a row again does no harm; a minute whose events may be partly gone already is not touched.
+Invariants: a row's version is the number of events it covers (of outcomes the count, which grows with it), so of two
+sinks that made it the one that saw more wins; making a row again does no harm; a minute whose events may be partly gone
+already is not touched.
 """
 
 from collections import defaultdict
