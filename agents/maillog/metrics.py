@@ -15,12 +15,17 @@ class MailLogCollector(Collector):
         self._maillog = maillog
         self._agent = agent
 
+    @property
+    def _holding_failures(self) -> int:
+        return self._agent.holding.failures if self._agent.holding is not None else 0
+
     def collect(self) -> Iterator[Metric]:
         reading = self._maillog.reading
         for name, text, value in (
             ("lines", "Lines of the mail log that were read", self._maillog.lines),
             ("faults", "Lines of the mail log that the agent failed at", reading.faults),
             ("unasked", "Messages with a login that no policy request was seen of", self._agent.unasked),
+            ("holding_failures", "Requests that the queue's helper did not carry out", self._holding_failures),
             ("evicted", "Messages that had to be forgotten for others", reading.tracker.evicted),
             ("forgotten", "Messages whose end the mail log did not tell", reading.tracker.forgotten),
         ):
