@@ -7,8 +7,8 @@ Invariants
   be, what is garbled, late or refused is no answer.
 - A question goes out under a random id from a socket of its own, whose port the kernel draws; only a reply from that
   server with that id and question counts.
-- Each list has its own room, and so has each type of other questions: a slow list delays no other list, and slow names
-  which clients send delay none.
+- Each list has its own room, and so has each type of other questions, and within it each domain: a slow list delays no
+  other list, and slow names which clients send delay neither lists nor names of other domains.
 - After `close` there is neither a task nor a socket.
 """
 
@@ -22,6 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, cast
+from weakref import WeakValueDictionary
 
 import dns.exception
 import dns.flags
@@ -55,6 +56,8 @@ FAILED_TTL = 15
 """Seconds that a failure is kept, so that the next recipient of a message does not wait too (RFC 9520: 1 to 300)."""
 UNDER_WAY = 256
 """Questions that are out at once about one list, or of one type; further ones wait, which counts as their time."""
+OF_DOMAIN = 16
+"""Of these, about names of one domain, which clients choose."""
 _ATTEMPTS = 2
 _MAX_TEXT = 512
 _MAX_MESSAGE = 65_535
@@ -107,6 +110,8 @@ class Resolver:
         self._under_way: dict[_Key, asyncio.Task[Values]] = {}
         self._rooms: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(UNDER_WAY))
         """By list, which rules name, or type."""
+        self._domains: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By domain and type, as long as something is asked about it."""
         self._timeouts_of: Counter[str] = Counter()
         self._counted_since = clock()
         self._closed = False
@@ -166,7 +171,7 @@ class Resolver:
         sent = False
         answer = _NOTHING
         try:
-            async with asyncio.timeout(self._timeout), self._rooms[question.list or question.type]:
+            async with asyncio.timeout(self._timeout), self._domain(question), self._room(question):
                 sent = True
                 answer = await self._ask(_key(question))
                 answer = _Answer(answer.values, max(answer.ttl, question.ttl))
@@ -178,6 +183,19 @@ class Resolver:
             log.debug("no answer of use from DNS", name=question.name, type=question.type, error=str(failure))
         self._cache.put(_key(question), answer)
         return answer.values
+
+    def _room(self, question: Question) -> asyncio.Semaphore:
+        return self._rooms[question.list or question.type]
+
+    def _domain(self, question: Question) -> asyncio.Semaphore:
+        """The room of a question's domain. A list's names have the whole room of the list."""
+        if question.list:
+            return asyncio.Semaphore()
+        name = ".".join([*question.name.lower().rstrip(".").split(".")[-2:], question.type])
+        room = self._domains.get(name)
+        if room is None:
+            room = self._domains[name] = asyncio.Semaphore(OF_DOMAIN)
+        return room
 
     async def _ask(self, key: _Key) -> _Answer:
         """Ask one server after the other. Raises what the last one came to: TimeoutError or ServerError."""

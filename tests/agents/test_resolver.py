@@ -206,6 +206,23 @@ def test_that_there_is_nothing_is_kept_too(server: DnsServer, clock: Clock) -> N
     ]
 
 
+def test_silent_names_of_a_domain_delay_no_other_domain(server: DnsServer) -> None:
+    server.silent = ["silent.test"]
+
+    async def use(resolver: Resolver) -> None:
+        slow = [
+            asyncio.create_task(resolver.lookup([Question(f"helo{number}.silent.test", "A")])) for number in range(400)
+        ]
+        await asyncio.sleep(0)
+        start = time.monotonic()
+        assert list((await resolver.lookup([Question("mx1.example.org", "A")])).values()) == [["192.0.2.1"]]
+        assert time.monotonic() - start < 1.0
+        await asyncio.gather(*slow)
+        assert not resolver._domains
+
+    with_resolver(lambda: at(server.port, timeout=2.0), use, asyncio.run)
+
+
 def test_the_cache_has_a_bound(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver_module, "MAX_CACHED", 4)
     server.zone = {"two.test A": ["192.0.2.1", "192.0.2.2"]}
@@ -246,7 +263,7 @@ def test_slow_names_and_lists_delay_no_other_look_up(server: DnsServer, run: Any
     async def use(resolver: Resolver) -> None:
         questions = [Question(f"{n}.slow.test", "A", slow_list) for n in range(300)]
         slow = asyncio.create_task(resolver.lookup(questions))
-        while len(server.queries) < 200:
+        while len(server.queries) < (200 if slow_list else resolver_module.OF_DOMAIN):
             await asyncio.sleep(0.005)
         async with asyncio.timeout(1.5):
             assert all((await resolver.lookup([LISTED, mail])).values())
