@@ -14,8 +14,6 @@ USAGE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    # structlog looks for rich to paint tracebacks on terminals: a tenth of our memory, for nothing.
-    sys.modules["rich"] = None  # type: ignore[assignment]
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.standalone:
@@ -134,4 +132,6 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
+    # structlog looks for rich to paint tracebacks on terminals: a tenth of our memory, for nothing.
+    sys.modules["rich"] = None  # type: ignore[assignment]
     sys.exit(main())
