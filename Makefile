@@ -37,7 +37,7 @@ setup: .cache/packages .cache/python .cache/kafka/kafka.jsa ## install all that 
 demo: setup ## run a real fleet here: an attack, the block, the figures (about two minutes)
 	@$(PYTHON) -m fleet.demo $(DEMO)
 
-test: setup ## all tests, with real servers on loopback (about a quarter of an hour)
+test: setup ## all tests, with real servers on loopback (about half an hour)
 	@$(PYTHON) -m pytest -m "not fleet" -q
 	@$(PYTHON) -m pytest -m fleet -v
 
