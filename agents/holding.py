@@ -23,7 +23,7 @@ AGAIN_SECONDS = (0.0, 2.0, 8.0, 50.0)
 """Pauses before each look at the queues after a block: what was accepted just before it comes there a little later."""
 LOG_SECONDS = 60.0
 """Between two log lines about a helper that cannot be asked."""
-LEAVE, RELEASE, DELETE = "leave", "release", "delete"
+RELEASE, DELETE = "release", "delete"
 
 log = structlog.get_logger(__name__)
 
@@ -68,12 +68,13 @@ class Holding:
     async def refresh_submitters(self) -> None:
         """Bring the submit table up to date: to be called every few seconds."""
         wanted = sorted(filter(None, (_login(one) for one in self._local_users if self._cause(one))))
-        if wanted == self._refused or (self._refused is None and not wanted):
-            return
+        if wanted == self._refused:
+            return  # but at the start the table may still name who was refused before
         try:
             await self._client.refuse_submission(wanted)
         except QueueError as error:
-            self._fail(error)
+            if wanted:  # where nobody is refused, no helper is missed
+                self._fail(error)
         else:
             self._refused = wanted
 

@@ -139,13 +139,23 @@ def test_a_helper_that_is_away_is_asked_again_and_told(world: World) -> None:
     assert world.holding.failures == 4
 
 
+def test_a_helper_that_is_away_is_not_missed_where_nobody_is_refused(world: World) -> None:
+    world.helper.away = True
+    asyncio.run(world.holding.refresh_submitters())
+    assert world.holding.failures == 0
+    world.helper.away = False
+    asyncio.run(world.holding.refresh_submitters())
+    assert world.helper.asked == [("submit", "", [])]
+
+
 def test_local_users_that_are_blocked_may_not_submit(world: World) -> None:
     def refreshed() -> Coroutine[Any, Any, None]:
         return world.holding.refresh_submitters()
 
     world.queued = []
     asyncio.run(refreshed())
-    assert world.helper.asked == []
+    assert world.helper.asked == [("submit", "", [])], "who was refused before the start may submit again"
+    world.helper.asked.clear()
     world.run(lambda: world.holding.blocked(ROOT))
     asyncio.run(refreshed())
     asyncio.run(refreshed())
