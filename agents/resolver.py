@@ -20,7 +20,7 @@ import struct
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import NamedTuple, cast
 from weakref import WeakValueDictionary
 
@@ -187,10 +187,10 @@ class Resolver:
     def _room(self, question: Question) -> asyncio.Semaphore:
         return self._rooms[question.list or question.type]
 
-    def _domain(self, question: Question) -> asyncio.Semaphore:
+    def _domain(self, question: Question) -> AbstractAsyncContextManager[None]:
         """The room of a question's domain. A list's names have the whole room of the list."""
         if question.list:
-            return asyncio.Semaphore()
+            return nullcontext()
         name = ".".join([*question.name.lower().rstrip(".").split(".")[-2:], question.type])
         room = self._domains.get(name)
         if room is None:
