@@ -72,7 +72,7 @@ class Engine:
         try:
             ruleset, program = self._load()
         except ValueError as error:
-            log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())  # noqa: TRY400
+            log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())
             return False
         self._use(ruleset, program)
         log.info("rules reloaded", rules=len(self.ruleset.rules), digest=self.ruleset.digest)

@@ -62,7 +62,7 @@ class Post:
         try:
             self._mails.put_nowait(mail)
         except queue.Full:
-            log.error("mail dropped: too many wait to be sent", recipient=mail.recipient)  # noqa: TRY400
+            log.error("mail dropped: too many wait to be sent", recipient=mail.recipient)
 
     def _work(self) -> None:
         while True:
@@ -73,7 +73,7 @@ class Post:
                 else:
                     _by_smtp(mail)
             except Exception as error:  # whatever it is, the next one may go
-                log.error("mail not sent", recipient=mail.recipient, error=str(error))  # noqa: TRY400
+                log.error("mail not sent", recipient=mail.recipient, error=str(error))
             else:
                 log.info("mail sent", sender=mail.sender, recipient=mail.recipient)
 

@@ -114,4 +114,4 @@ def serve(address: str, collectors: Iterable[Collector]) -> None:
     try:
         start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:
-        log.error("metrics cannot be served", address=address, error=str(error))  # noqa: TRY400
+        log.error("metrics cannot be served", address=address, error=str(error))

@@ -138,7 +138,7 @@ class Service:
             try:
                 await self._begin_rules()
             except OSError as error:
-                log.error("rules cannot be used before a restart", error=str(error))  # noqa: TRY400
+                log.error("rules cannot be used before a restart", error=str(error))
                 self._agent.engine = None
                 return
         if self._state is not None:
@@ -192,7 +192,7 @@ class Service:
         try:
             settings = settings_file.load(self._config)
         except settings_file.SettingsError as error:
-            log.error("settings not reloaded, the former ones stay", errors=error.errors)  # noqa: TRY400
+            log.error("settings not reloaded, the former ones stay", errors=error.errors)
         else:
             restart = self._needs_restart(settings)
             self._settings = settings
@@ -222,7 +222,7 @@ class Service:
         try:
             self._agent.engine = self._engine(rules)
         except (OSError, ValueError) as error:
-            log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())  # noqa: TRY400
+            log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())
         else:
             self._has_rules.set()
             log.info("other rule files are in use", files=rules.files, digest=self._agent.engine.ruleset.digest)

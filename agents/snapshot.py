@@ -246,7 +246,7 @@ class Snapshot:
             try:
                 self._path.unlink(missing_ok=True)
             except OSError as unremoved:
-                log.error("snapshot of decisions cannot be removed", error=str(unremoved))  # noqa: TRY400
+                log.error("snapshot of decisions cannot be removed", error=str(unremoved))
 
 
 def _record(line: _Line) -> Record:

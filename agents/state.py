@@ -79,7 +79,7 @@ class State:
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
-            log.error("kept counters cannot be read, all begin at nothing", file=str(self._path), error=str(error))  # noqa: TRY400
+            log.error("kept counters cannot be read, all begin at nothing", file=str(self._path), error=str(error))
             return
         log.info("counters taken up", counters=len(self._counters))
 

@@ -37,7 +37,7 @@ def of_journal(start: str, end: str, program: Sequence[str] = ("journalctl",)) -
     reader = journal.Reader(start)
     command = journal.command(program, ["--merge", f"--cursor={start}"])
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as one:
-        assert one.stdout is not None  # noqa: S101
+        assert one.stdout is not None  # noqa: S101 (a pipe)
         try:
             while data := one.stdout.read(journal.READ_BYTES):
                 entries = reader.feed(data)

@@ -151,8 +151,8 @@ class Journal:
         except OSError as error:
             return str(error)
         with self._process as process:
-            assert process.stdout is not None  # noqa: S101
-            assert process.stderr is not None  # noqa: S101
+            assert process.stdout is not None  # noqa: S101 (a pipe)
+            assert process.stderr is not None  # noqa: S101 (a pipe)
             while data := process.stdout.read(READ_BYTES):
                 entries = reader.feed(data)
                 if take is not None and (entries.lines or entries.losses):
@@ -164,7 +164,7 @@ class Journal:
         losses = entries.losses
         try:
             self._on_entries(entries)
-        except Exception:
+        except Exception:  # a fault of ours: the next entries must come
             log.exception("entries of the journal were not taken")
             losses = [*losses, Loss(Lost.FAULT, "journal", sum(map(len, entries.lines)))]
         self.lines += len(entries.lines)

@@ -142,7 +142,7 @@ class MailLog:
         try:
             known = kept.read(self._path)
         except (OSError, ValueError) as error:
-            log.error("messages under way are not known: what was kept cannot be read", error=str(error))  # noqa: TRY400
+            log.error("messages under way are not known: what was kept cannot be read", error=str(error))
             return
         if known is None:
             return
@@ -216,7 +216,7 @@ class MailLog:
             if self._is_recorded(number):
                 kept.publish(self._path)
         except OSError as error:
-            log.error("what is known of messages under way cannot be kept", error=str(error))  # noqa: TRY400
+            log.error("what is known of messages under way cannot be kept", error=str(error))
 
     def _is_recorded(self, number: int) -> bool:
         """Wait until the spool's files have this position: a start must find it before or at the lines to tell."""

@@ -53,7 +53,7 @@ class Reading:
                 if line is not None:
                     self.newest = line.time
                     told += self._told(line)
-            except Exception:
+            except Exception:  # whatever is in a line, the next one must come
                 self.faults += 1
                 if self.faults == 1:
                     log.exception("a line of the mail log could not be dealt with")

@@ -84,7 +84,7 @@ class Watch:
 
     def _is_of_ours(self) -> bool:
         """Take what the kernel tells."""
-        assert self._inotify is not None  # noqa: S101
+        assert self._inotify is not None  # noqa: S101 (it was, when it told)
         found = False
         for event in self._inotify.read(timeout=0):
             if event.mask & (inotify_simple.flags.IGNORED | inotify_simple.flags.MOVE_SELF):

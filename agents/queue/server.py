@@ -53,7 +53,7 @@ def _reply(connection: socket.socket, helper: Helper, users: Container[int]) -> 
     try:
         done = helper.carry_out(request)
     except (UnknownInstanceError, CommandError, OSError, sqlite3.Error) as error:
-        log.error("request not carried out", verb=verb, error=str(error))  # noqa: TRY400
+        log.error("request not carried out", verb=verb, error=str(error))
         return Reply(error=str(error))
     log.info("request carried out", verb=verb, instance=getattr(request, "instance", None), done=len(done))
     return Reply(done=done)
