@@ -70,26 +70,38 @@ class Request(msgspec.Struct, tag_field="kind", tag="request", omit_defaults=Tru
     attempted_recipients: Number = 0
 
 
-class Submitted(msgspec.Struct, tag_field="kind", tag="submitted", omit_defaults=True, gc=False, kw_only=True):
-    """A message is in a host's queue: who sent it, as the mail log says. Told once for each message, whatever content
-    filters do with it; what the host makes itself (notifications, forwards, vacation replies) is nobody's.
-    """
+class _Event(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
+    """What every event has."""
 
     seq: Number
     time: Time
-    """When it came into the queue; Unix time by the agent's own clock, seconds, as all times here."""
+    """Unix time by the agent's own clock, seconds, as all times here."""
     clock_offset: Offset = 0.0
+    """Seconds that the agent's clock was ahead of the broker's."""
+
+
+class _OfMessage(_Event, omit_defaults=True, gc=False, kw_only=True):
+    """What the mail log tells of a message."""
+
     submitted: Time = 0.0
-    """When its submission began; so in all that follows of it."""
+    """When its submission began."""
     queue_id: Text
-    parent: Text = ""
-    """Queue id of the message that it came out of."""
     message_id: Text = ""
     sasl_username: Text = ""
     """Canonical: lower case, with realm. So everywhere below."""
     client_address: Text = ""
     uid: Annotated[int, msgspec.Meta(ge=-1, le=2**32)] = -1
     """The local user that gave it to sendmail(1), such as a web server's; -1: none."""
+
+
+class Submitted(_OfMessage, tag_field="kind", tag="submitted", omit_defaults=True, gc=False, kw_only=True):
+    """A message is in a host's queue: who sent it, as the mail log says. Told once for each message, whatever content
+    filters do with it; what the host makes itself (notifications, forwards, vacation replies) is nobody's. Its time is
+    when it came into the queue.
+    """
+
+    parent: Text = ""
+    """Queue id of the message that it came out of."""
     login: Text = ""
     """Name of that user on the host."""
     sender: Text = ""
@@ -99,18 +111,9 @@ class Submitted(msgspec.Struct, tag_field="kind", tag="submitted", omit_defaults
     """It has a login, and yet no policy request of it was seen: this host is not protected."""
 
 
-class Delivery(msgspec.Struct, tag_field="kind", tag="delivery", omit_defaults=True, gc=False, kw_only=True):
+class Delivery(_OfMessage, tag_field="kind", tag="delivery", omit_defaults=True, gc=False, kw_only=True):
     """What became of a message for one recipient; a deferred one is tried again."""
 
-    seq: Number
-    time: Time
-    clock_offset: Offset = 0.0
-    submitted: Time = 0.0
-    queue_id: Text
-    message_id: Text = ""
-    sasl_username: Text = ""
-    client_address: Text = ""
-    uid: Annotated[int, msgspec.Meta(ge=-1, le=2**32)] = -1
     sender: Text = ""
     recipient: Text = ""
     status: Text
@@ -125,28 +128,16 @@ class Delivery(msgspec.Struct, tag_field="kind", tag="delivery", omit_defaults=T
     """What the remote server said."""
 
 
-class Removed(msgspec.Struct, tag_field="kind", tag="removed", omit_defaults=True, gc=False, kw_only=True):
+class Removed(_OfMessage, tag_field="kind", tag="removed", omit_defaults=True, gc=False, kw_only=True):
     """A message left the queue, or is held in it."""
 
-    seq: Number
-    time: Time
-    clock_offset: Offset = 0.0
-    submitted: Time = 0.0
-    queue_id: Text
-    message_id: Text = ""
-    sasl_username: Text = ""
-    client_address: Text = ""
-    uid: Annotated[int, msgspec.Meta(ge=-1, le=2**32)] = -1
     how: Text
     """`removed` (all recipients are done with), `refused`, `discarded`, `deleted`, `expired`; `held`, `released`."""
 
 
-class Rejected(msgspec.Struct, tag_field="kind", tag="rejected", omit_defaults=True, gc=False, kw_only=True):
+class Rejected(_Event, tag_field="kind", tag="rejected", omit_defaults=True, gc=False, kw_only=True):
     """A client was refused by Postfix."""
 
-    seq: Number
-    time: Time
-    clock_offset: Offset = 0.0
     queue_id: Text = ""
     sasl_username: Text = ""
     """Who had sent in the same session; empty: not known."""
@@ -159,12 +150,9 @@ class Rejected(msgspec.Struct, tag_field="kind", tag="rejected", omit_defaults=T
     """Id of our decision, if the refusal is ours: such a one is never evidence."""
 
 
-class Login(msgspec.Struct, tag_field="kind", tag="login", omit_defaults=True, gc=False, kw_only=True):
+class Login(_Event, tag_field="kind", tag="login", omit_defaults=True, gc=False, kw_only=True):
     """A login, or a try that failed."""
 
-    seq: Number
-    time: Time
-    clock_offset: Offset = 0.0
     sasl_username: Text = ""
     """Empty: the log does not tell."""
     client_address: Text = ""
@@ -175,12 +163,9 @@ class Login(msgspec.Struct, tag_field="kind", tag="login", omit_defaults=True, g
     """Why it failed: `credentials`, `unknown user` …; empty: it did not."""
 
 
-class Queue(msgspec.Struct, tag_field="kind", tag="queue", omit_defaults=True, gc=False, kw_only=True):
+class Queue(_Event, tag_field="kind", tag="queue", omit_defaults=True, gc=False, kw_only=True):
     """What the agent did with a subject's mail in this host's queues."""
 
-    seq: Number
-    time: Time
-    clock_offset: Offset = 0.0
     subject: Text
     how: Text
     """`held`, `released`, `deleted`; `left`: it stays on hold."""
@@ -191,12 +176,9 @@ class Queue(msgspec.Struct, tag_field="kind", tag="queue", omit_defaults=True, g
     """Why not all was done."""
 
 
-class Heartbeat(msgspec.Struct, tag_field="kind", tag="heartbeat", omit_defaults=True, gc=False, kw_only=True):
+class Heartbeat(_Event, tag_field="kind", tag="heartbeat", omit_defaults=True, gc=False, kw_only=True):
     """An agent's own state, every five seconds; also on weir.status, where the newest of each host stays."""
 
-    seq: Number
-    time: Time
-    clock_offset: Offset = 0.0
     version: str
     """Weir's version on that host."""
     host: str
