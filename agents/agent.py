@@ -9,13 +9,14 @@ event's time is when its reply was known, and events lie in the order of the rep
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Histogram
 
 from agents import requests
+from agents.by_rules import ByRules, Write
 from agents.follower import Record
 from agents.freshness import Freshness
 from agents.knowledge import Knowledge, Learned
@@ -25,13 +26,12 @@ from agents.message_counts import MessageCounts
 from agents.policy_protocol import MAX_RULES_ACTION, PolicyRequest, parse, parse_attributes, reply
 from agents.snapshot import Snapshot
 from agents.spool import Spool
-from agents.verdict import DUNNO, Verdict, by_rule, judge
+from agents.verdict import DUNNO, Verdict, judge
 from weir import __version__, echo, limits, operators, subjects, topics
 from weir.decisions import Decision
 from weir.events import MAX_TEXT, Delivery, Heartbeat, Login, Queue, Rejected, Removed, Request, Submitted, is_accepted
 from weir.limits import Hit
 from weir.rules.counters import Counters
-from weir.rules.needs import Limit, Outcome
 from weir.settings import Rules
 
 if TYPE_CHECKING:  # DNS and patterns cost memory, which an agent without rules need not pay
@@ -44,7 +44,6 @@ _STATES = frozenset(("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-
 _NO_HITS: list[Hit] = []
 _DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
-Write = Callable[[bytes], None]
 Asked = tuple[PolicyRequest, dict[str, str]]
 """A request, and all its attributes for rules to look at."""
 
@@ -128,7 +127,7 @@ class Agent:
         verdict = judge((account, client), knowledge.decisions, knowledge.operators, now - clock_offset)
         if attributes is not None and verdict is DUNNO and self.engine is not None:
             self.limits.clock_offset = clock_offset
-            _ByRules(self, self.engine, request, account, client, write, now).begin(attributes)
+            ByRules(self, self.engine, request, account, client, write, now).begin(attributes)
             return
         write(reply(verdict.action))
         self._answered.append((request, account, client, verdict, _NO_HITS, now))
@@ -310,58 +309,3 @@ class Agent:
             self.freshness.echo(told.partition, told.next, record.time, record.received)
         except Exception as error:  # as with decisions: garbage stops nobody
             self.knowledge.tell_garbage(record, error)
-
-
-class _ByRules:
-    """One request on its way through the rules; as their `Limits` it notes what counts it."""
-
-    __slots__ = (
-        "_account",
-        "_agent",
-        "_client",
-        "_engine",
-        "_hits",
-        "_is_late",
-        "_now",
-        "_request",
-        "_rules",
-        "_write",
-    )
-
-    def __init__(
-        self,
-        agent: Agent,
-        engine: "Engine",
-        request: PolicyRequest,
-        account: str,
-        client: str,
-        write: Write,
-        now: float,
-    ) -> None:
-        self._agent = agent
-        self._engine = engine
-        self._request = request
-        self._account = account
-        self._client = client
-        self._write = write
-        self._now = now
-        self._hits: list[Hit] = []
-        self._rules = engine.ruleset.rules
-        """Those that it began with: others may be in use at its end."""
-        self._is_late = False
-
-    def begin(self, attributes: dict[str, str]) -> None:
-        self._engine.evaluate(attributes, self._now, self, self._done)
-        self._is_late = True
-
-    def count(self, limit: Limit, key: str, increment: int, items: Mapping[str, str], now: float) -> tuple[int, bool]:
-        """As `weir.rules.needs.Limits` says."""
-        return self._agent.limits.count(limit, key, increment, items, now, self._hits)
-
-    def _done(self, outcome: Outcome) -> None:
-        rule = self._rules[outcome.rule].id if outcome.rule >= 0 else ""
-        verdict = by_rule(outcome.action, rule)
-        now = time.time() if self._is_late else self._now
-        self._agent.finish(self._request, self._account, self._client, verdict, self._hits, now, self._write)
-        if self._is_late:
-            self._agent.settle_soon()
