@@ -18,6 +18,7 @@ from agents.maillog.log_file import Batch
 from agents.maillog.position import Position, decode, encode
 from agents.maillog.rotation import Lost
 from agents.maillog.tail import MAX_LINE
+from fleet.process import wait_until
 
 
 class Taken:
@@ -145,9 +146,7 @@ def test_a_log_that_cannot_be_read_is_tried_again(tmp_path: Path, start: Start) 
     log = tmp_path / "mail.log"
     follower, taken = start(log)
     log.symlink_to("mail.log")  # a loop
-    deadline = time.monotonic() + 10
-    while not follower.failing and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: follower.failing, 10, "the log to fail")
     assert follower.failing == {str(log)}
     log.unlink()
     write(log, b"one")
@@ -167,9 +166,7 @@ def test_lines_that_nobody_takes_are_counted_and_the_next_come(tmp_path: Path, s
 
     follower._on_batch = fail_once
     write(log, b"one")
-    deadline = time.monotonic() + 10
-    while not follower.losses and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: follower.losses, 10, "the loss to be counted")
     write(log, b"two")
     taken.wait_for(b"two")
     assert taken.lines == [b"two"]

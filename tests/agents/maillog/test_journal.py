@@ -3,7 +3,6 @@
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from agents.maillog import journal
 from agents.maillog.journal import Entries, Journal, Reader
 from agents.maillog.rotation import Lost
+from fleet.process import wait_until
 
 RECORDED = Path(__file__).with_name("journal.jsonl").read_bytes().splitlines()
 CURSORS = [json.loads(line)["__CURSOR"] for line in RECORDED]
@@ -114,9 +114,7 @@ def test_what_is_there_at_the_first_start_is_left_out(stage: Stage, start: Start
 def test_an_empty_journal_is_read_from_its_beginning(stage: Stage, start: Start) -> None:
     (stage.folder / "broken").touch()
     start("")
-    deadline = time.monotonic() + 20
-    while not (stage.folder / "runs").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until((stage.folder / "runs").exists, 20, "the journal to be read")
     stage.write(*RECORDED[:1])
     stage.wait(lambda: stage.cursor == CURSORS[0])
 
