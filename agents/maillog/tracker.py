@@ -259,12 +259,10 @@ class Tracker:
         verb = said.action.removeprefix("milter-").removeprefix("proxy-")
         outcomes: list[Outcome] = []
         if verb == "reject":
-            user, client = self._sessions.get(line.pid, ("", ""))
-            user = said.sasl_username or (user if client == said.client_address else "")
             outcomes.append(
                 Refused(
                     line.time,
-                    user,
+                    said.sasl_username or self._behind(line, said),
                     said.client_address,
                     said.stage,
                     said.code,
@@ -287,6 +285,13 @@ class Tracker:
             if user and client == said.client_address:
                 outcomes += self._passed_on(found[1], Message("", line.time, user, client=client), None)
         return outcomes
+
+    def _behind(self, line: Line, said: messages.Action) -> str:
+        """Who sent a message that is refused, or had sent one in the same session."""
+        if message := self.message(said.queue_id):  # cleanup tells what it finds in a message, and what a milter does
+            return message.user
+        user, client = self._sessions.get(line.pid, ("", ""))
+        return user if client == said.client_address else ""
 
     def _notified(self, line: Line, said: messages.Notified) -> Iterable[Outcome]:
         message = self.message(said.notification_id)

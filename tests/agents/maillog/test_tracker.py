@@ -175,7 +175,13 @@ class TestNoEnd:
     def test_refused_for_its_header(self) -> None:
         log = Log().submit(A)
         log.write("cleanup", f"{A}: reject: header Subject: x from unknown[192.0.2.1]; from=<a@b> to=<c@d>: 5.7.1 no")
+        assert [one.user for one in log.outcomes if isinstance(one, Refused)] == ["alice@weir.test"]
         assert len(log.tracker) == 0
+
+    def test_refused_by_a_milter(self) -> None:
+        log = Log().submit(A)
+        log.write("cleanup", f"{A}: milter-reject: END-OF-MESSAGE {REFUSED.format('END-OF-MESSAGE')}")
+        assert [one.user for one in log.outcomes if isinstance(one, Refused)] == ["alice@weir.test"]
 
     def test_a_refused_recipient_ends_nothing(self) -> None:
         log = Log().submit(A).write("smtpd", f"{A}: reject: RCPT {REFUSED.format('x@y')}").queue(A).deliver(A)
