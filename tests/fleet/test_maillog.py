@@ -1,12 +1,9 @@
 """What the agent tells of Postfix's mail log, on real hosts: each event in Kafka once, and as many as the log says."""
 
-import re
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from confluent_kafka import Producer
@@ -15,121 +12,43 @@ from fleet.dovecot import Dovecot
 from fleet.kafka import Kafka
 from fleet.mail_sink import MailSink
 from fleet.own import Agent
-from fleet.postfix import Placement, PostfixHost
 from fleet.process import free_port, wait_until
 from fleet.reading import read_events
-from fleet.smtp_client import Session
 from tests.faults.system import create_topics
+from tests.fleet.mail_host import CLIENT, FORM, PASSWORD, Host, Outcome, counted
 from weir import operators, topics
 from weir.events import Delivery, Event, Login, Rejected, Removed, Request, Submitted
 from weir.operators import Word
 
 pytestmark = pytest.mark.fleet
 
-CLIENT = "127.0.9.40"
 ALICE, BOB, MALLORY = "alice@weir.test", "bob@weir.test", "mallory@weir.test"
-PASSWORD = "pw"
-FORM = "form@weir.test"
 OUTCOMES = ("x@dest.test", "x@hard.test", "x@soft.test")
-BOTH: tuple[Placement, ...] = ("RCPT", "END-OF-MESSAGE")
-
-# Its own, apart from weir.maillog's.
-_LINE = re.compile(r"\w{3} +\d+ [\d:]{8} \S+ \S+/([\w-]+)\[\d+\]: (?:(\w+): )?(.*)")
-_USER = re.compile(r"client=.*, sasl_username=(\S+)$")
-_STATUS = re.compile(r"to=<.*>, .*status=(\w+) ")
+TELLING = {"submitted", "sent", "bounced", "deferred", "removed", "rejected"}
 
 
-class Host(PostfixHost):
-    """A host whose mail to hard.test is refused for good, to soft.test for now."""
-
-    def __init__(
-        self, name: str, address: str, agent: Agent, dovecot: Dovecot, sinks: list[MailSink], asks: bool
-    ) -> None:
-        super().__init__(
-            name,
-            address,
-            agent.directory.parent / name,
-            agent.policy_service,
-            dovecot.sasl_path,
-            sink=sinks[0].address,
-            placements=BOTH if asks else (),
-        )
-        hops = [f"[{sink.host}]:{sink.port}" for sink in sinks]
-        routes = ", ".join(
-            f"{{ {domain} = smtp:{hop} }}" for domain, hop in zip(("hard.test", "soft.test"), hops[1:], strict=True)
-        )
-        self._main_cf += f"transport_maps = inline:{{ {routes} }}\n"
-        self.directory = agent.directory.parent / name
-        self.agent = agent
-
-    def session(self, account: str, password: str = PASSWORD) -> Session:
-        return Session(self.address, self.port, CLIENT, account, password)
-
-    def submit_locally(self) -> None:
-        command = ["sendmail", "-C", str(self.directory), "-f", FORM, OUTCOMES[0]]
-        subprocess.run(command, input=b"Subject: form\n\ntext\n", check=True, timeout=20)
-
-    @property
-    def settled(self) -> bool:
-        """Every message is delivered, or was deferred once."""
-        text = self.maillog.read_text()
-        return all(
-            f"{queue_id}: removed" in text or f"{queue_id}: to=" in text for _, queue_id in self.accepted_queue_ids()
-        )
-
-
-class Said(NamedTuple):
-    """What a host's log says, counted by who is behind it: an account, a local user, or nobody ("")."""
-
-    accepted: Counter[str]
-    delivered: Counter[tuple[str, str]]
-    removed: Counter[str]
-    refused_by_us: int
-
-
-def counted(log: Path) -> Said:
-    said = Said(Counter(), Counter(), Counter(), 0)
-    owner: dict[str, str] = {}
-    active: set[str] = set()
-    refused = 0
-    for row in log.read_text().splitlines():
-        found = _LINE.fullmatch(row)
-        assert found, row
-        daemon, queue_id, text = found.groups("")
-        if user := _USER.match(text):
-            owner[queue_id] = user[1]
-        elif daemon == "pickup":
-            owner[queue_id] = text.split()[0].replace("=", ":")
-        elif daemon == "qmgr" and text.endswith("(queue active)") and queue_id not in active:
-            active.add(queue_id)
-            if queue_id in owner:
-                said.accepted[owner[queue_id]] += 1
-        elif daemon == "qmgr" and text == "removed":
-            said.removed[owner.get(queue_id, "")] += 1
-        elif status := _STATUS.match(text):
-            said.delivered[owner.get(queue_id, ""), status[1]] += 1
-        elif text.startswith("reject: ") and "[weir operator " in text:
-            refused += 1
-    return said._replace(refused_by_us=refused)
-
-
-def told(events: list[Event]) -> Said:
-    said = Said(Counter(), Counter(), Counter(), 0)
-    refused = 0
+def told(events: list[Event]) -> Counter[Outcome]:
+    """What the events say, but for logins."""
+    said: Counter[Outcome] = Counter()
     for event in events:
         if isinstance(event, Submitted):
-            said.accepted[_owner(event)] += 1
+            said[Outcome(_owner(event), "submitted")] += 1
         elif isinstance(event, Delivery):
-            said.delivered[_owner(event), event.status] += 1
+            said[Outcome(_owner(event), event.status, event.recipient.rpartition("@")[2])] += 1
         elif isinstance(event, Removed) and event.how == "removed":
-            said.removed[_owner(event)] += 1
+            said[Outcome(_owner(event), "removed")] += 1
         elif isinstance(event, Rejected):
-            refused += bool(event.decision)
-    return said._replace(refused_by_us=refused)
+            said[Outcome(event.sasl_username, "rejected", "weir" if event.decision else "")] += 1
+    return said
 
 
 def _owner(event: Submitted | Delivery | Removed) -> str:
     return event.sasl_username or (f"uid:{event.uid}" if event.uid >= 0 else "")
+
+
+def logged(host: Host) -> Counter[Outcome]:
+    """What the log says of that."""
+    return Counter({one: number for one, number in counted(host.maillog).items() if one.what in TELLING})
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +59,14 @@ def kafka(directory: Path) -> Iterator[Kafka]:
 
 
 @pytest.fixture(scope="module")
-def sinks(directory: Path) -> Iterator[list[MailSink]]:
+def sinks(directory: Path) -> Iterator[dict[str, MailSink]]:
+    """Mail to hard.test is refused for good, to soft.test for now."""
     with (
         MailSink("127.0.0.21", free_port("127.0.0.21"), directory / "sink") as takes,
         MailSink("127.0.0.22", free_port("127.0.0.22"), directory / "sink", ["-f", "RCPT"]) as refuses,
         MailSink("127.0.0.23", free_port("127.0.0.23"), directory / "sink", ["-r", "RCPT"]) as defers,
     ):
-        yield [takes, refuses, defers]
+        yield {"": takes, "hard.test": refuses, "soft.test": defers}
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +76,7 @@ def dovecot(directory: Path) -> Iterator[Dovecot]:
 
 
 @pytest.fixture(scope="module")
-def hosts(directory: Path, kafka: Kafka, dovecot: Dovecot, sinks: list[MailSink]) -> Iterator[list[Host]]:
+def hosts(directory: Path, kafka: Kafka, dovecot: Dovecot, sinks: dict[str, MailSink]) -> Iterator[list[Host]]:
     """The first one asks its agent, the other one has no line of ours in main.cf."""
     logs = {name: {"log": {"files": [str(directory / name / "maillog")]}} for name in ("mx1", "mx2")}
     with (
@@ -195,7 +115,7 @@ def events_of(kafka: Kafka, host: Host) -> list[Event]:
 
 def wait_told(kafka: Kafka, host: Host) -> None:
     wait_until(lambda: host.settled, 20, "the deliveries")
-    wait_until(lambda: told(events_of(kafka, host)) == counted(host.maillog), 20, f"the events of {host.name}", 0.5)
+    wait_until(lambda: told(events_of(kafka, host)) == logged(host), 20, f"the events of {host.name}", 0.5)
 
 
 def send(host: Host, account: str, messages: int) -> None:
@@ -212,7 +132,7 @@ def test_events_are_what_the_log_says_although_the_agent_is_killed(kafka: Kafka,
     block(kafka, f"sasl_username:{MALLORY}")
     wait_until(lambda: asks.agent.metrics().get("weir_agent_operators_words"), 20, "the word")
     send(asks, MALLORY, 1)
-    asks.submit_locally()
+    asks.submit_locally(OUTCOMES[0])
     before = time.time()
     for turn in range(4):
         send(asks, ALICE, 20)
@@ -226,11 +146,12 @@ def test_events_are_what_the_log_says_although_the_agent_is_killed(kafka: Kafka,
     for host in hosts:
         wait_told(kafka, host)
     events = events_of(kafka, asks)
-    said = counted(asks.maillog)
-    assert said.accepted == {ALICE: 80, BOB: 80, MALLORY: 1, "uid:0": 1}
-    assert {status for _, status in said.delivered} == {"sent", "deferred", "bounced"}
-    assert said.delivered["", "sent"] > 0  # notifications are nobody's
-    assert said.refused_by_us == 1
+    said = logged(asks)
+    submitted_by = {one.owner: number for one, number in said.items() if one.what == "submitted"}
+    assert submitted_by == {ALICE: 80, BOB: 80, MALLORY: 1, "uid:0": 1}
+    assert {one.what for one in said} == TELLING
+    assert said[Outcome("", "sent", "weir.test")] > 0  # notifications are nobody's
+    assert [(one.owner, number) for one, number in said.items() if one.where == "weir"] == [("", 1)]
     (failed,) = [event for event in events if isinstance(event, Login) and event.failed]
     assert (failed.sasl_username, failed.client_address, failed.failed) == (ALICE, CLIENT, "credentials")
     (form,) = [event for event in events if isinstance(event, Submitted) and event.uid == 0]
