@@ -13,8 +13,9 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Self
 
 from fleet.process import Process, free_port, tail
@@ -52,6 +53,7 @@ smtp_dns_support_level = disabled
 smtp_host_lookup = native
 default_transport = smtp:{sink}
 relay_transport = smtp:{sink}
+transport_maps = {routes}
 smtp_connect_timeout = 3s
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
@@ -110,10 +112,12 @@ class PostfixHost:
         sasl_path: Path,
         *,
         sink: str = "127.0.0.21:2525",
+        routes: Mapping[str, str] = MappingProxyType({}),
         placements: Sequence[Placement] = ("RCPT", "END-OF-MESSAGE"),
         port: int | None = None,
     ) -> None:
-        """`name` is the host's field in the mail log, `address` one of 127/8, `sink` is ADDRESS:PORT.
+        """`name` is the host's field in the mail log, `address` one of 127/8, `sink` is ADDRESS:PORT,
+        and `routes` has others of domains that do not end there.
 
         `policy_service` is as in main.cf: "unix:/path" or "inet:127.0.0.11:10040", asked at each of `placements`.
         `port` defaults to 2587, or to a free one if that is taken.
@@ -123,12 +127,12 @@ class PostfixHost:
         self.port = port or _submission_port(address)
         self.maillog = directory / "maillog"
         self._directory = directory
-        sink_host, sink_port = sink.rsplit(":", 1)
         check = POLICY_CHECK.format(policy_service=policy_service)
         self._main_cf = MAIN_CF.format(
             directory=directory,
             name=name,
-            sink=f"[{sink_host}]:{sink_port}",
+            sink=_hop(sink),
+            routes=_inline({domain: f"smtp:{_hop(address)}" for domain, address in routes.items()}),
             sasl_path=sasl_path,
             at_recipient=check if "RCPT" in placements else "",
             at_end_of_message=check.rstrip(",") if "END-OF-MESSAGE" in placements else "",
@@ -220,6 +224,15 @@ class PostfixHost:
                 return connection.recv(512).startswith(f"220 {self.name}.weir.test ".encode())
         except OSError:
             return False
+
+
+def _inline(table: Mapping[str, str]) -> str:
+    return f"inline:{{ {', '.join(f'{{ {key} = {value} }}' for key, value in table.items())} }}" if table else ""
+
+
+def _hop(address: str) -> str:
+    host, port = address.rsplit(":", 1)
+    return f"[{host}]:{port}"
 
 
 def _submission_port(address: str) -> int:

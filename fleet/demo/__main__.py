@@ -21,7 +21,7 @@ from rich.console import Console
 from fleet.demo import history
 from fleet.demo.figures import Check, Figures, attack_figures
 from fleet.demo.screen import Screen, show_figures
-from fleet.demo.traffic import ACCOUNTS, NEWSLETTER, PASSWORDS, VICTIM, Traffic
+from fleet.demo.traffic import ACCOUNTS, GONE, NEWSLETTER, PASSWORDS, VICTIM, Traffic
 from fleet.dovecot import Dovecot
 from fleet.kafka import Kafka
 from fleet.mail_sink import MailSink
@@ -36,8 +36,8 @@ SETTINGS: dict[str, Any] = {
     "trusted": [],
     "detectors": {"burst": {"own": {NEWSLETTER: {"messages_per_minute": 1000, "messages_per_hour": 20000}}}},
 }
-
-
+UNKNOWN = ("-f", "RCPT", "-B", "550 5.1.1 User unknown")
+"""Options of a mail sink that knows none of its recipients."""
 DASHBOARDS = CHECKOUT / ".cache" / "dashboards"
 
 
@@ -77,12 +77,10 @@ def running_fleet(console: Console, directory: Path) -> Iterator[Demo]:
         console.print("starting weir streams, weir sink, three agents, Dovecot, three Postfix hosts …")
         stack.enter_context(worker)
         storing = stack.enter_context(Sink("sink1", directory / "sink1", kafka.bootstrap, SETTINGS))
-        agents = [
-            stack.enter_context(Agent(host, directory / f"agent-{host}", kafka.bootstrap, SETTINGS))
-            for host in ADDRESSES
-        ]
+        agents = [stack.enter_context(_agent(host, directory, kafka)) for host in ADDRESSES]
         dovecot = stack.enter_context(Dovecot(directory / "dovecot", PASSWORDS))
-        sink = stack.enter_context(MailSink("127.0.0.21", free_port("127.0.0.21"), directory))
+        takes = stack.enter_context(MailSink("127.0.0.21", free_port("127.0.0.21"), directory))
+        refuses = stack.enter_context(MailSink("127.0.0.22", free_port("127.0.0.22"), directory, UNKNOWN))
         for agent in agents:
             agent.wait_serving()
         worker.wait_counting()
@@ -94,12 +92,18 @@ def running_fleet(console: Console, directory: Path) -> Iterator[Demo]:
                     directory / agent.host,
                     agent.policy_service,
                     dovecot.sasl_path,
-                    sink=sink.address,
+                    sink=takes.address,
+                    routes={GONE: refuses.address},
                 )
             )
             for agent in agents
         ]
         yield Demo(kafka, worker, storing, agents, hosts)
+
+
+def _agent(host: str, directory: Path, kafka: Kafka) -> Agent:
+    log = {"log": {"files": [str(directory / host / "maillog")]}}
+    return Agent(host, directory / f"agent-{host}", kafka.bootstrap, SETTINGS | log)
 
 
 def run(console: Console, fast: bool) -> Figures:
@@ -162,6 +166,9 @@ def look_back(console: Console, demo: Demo, figures: Figures) -> None:
     lines = [line.rstrip() for line in demo.weir("history", VICTIM).splitlines()]
     for line in [*lines[:5], "…", *lines[-3:]]:
         console.out(line, highlight=False)
+    queue_id = history.bounced(demo.hosts)
+    console.print(f"\n$ weir trace {queue_id}")
+    console.out(demo.weir("trace", queue_id).rstrip(), highlight=False)
     demo.weir("dashboards", "export", str(DASHBOARDS))
     console.print(f"the Fleet dashboard for Grafana: {DASHBOARDS / 'dashboards' / 'weir-fleet.json'}")
 

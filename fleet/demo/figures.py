@@ -41,12 +41,12 @@ class Figures(msgspec.Struct):
     checks: list[Check]
 
 
-def queued(hosts: Sequence[PostfixHost]) -> Counter[tuple[str, str]]:
+def queued(hosts: Sequence[PostfixHost]) -> Counter[tuple[str, ...]]:
     """Messages by account and host, as Postfix's mail logs have them."""
     return Counter((account, host.name) for host in hosts for account, _queue_id in host.accepted_queue_ids())
 
 
-def counted(events: Sequence[tuple[str, Event]]) -> Counter[tuple[str, str]]:
+def counted(events: Sequence[tuple[str, Event]]) -> Counter[tuple[str, ...]]:
     """Messages by account and host, as the accepted END-OF-MESSAGE events have them."""
     return Counter(
         (event.sasl_username, host)

@@ -17,6 +17,8 @@ from fleet.smtp_client import Answer, Session
 DOMAIN = "weir.test"
 VICTIM = f"alice@{DOMAIN}"
 NEWSLETTER = f"news@{DOMAIN}"
+GONE = "gone.test"
+"""Nobody has an address there any more: stolen logins send to lists that are old."""
 PEOPLE = tuple(f"user{number:02}@{DOMAIN}" for number in range(1, 29))
 ACCOUNTS = (*PEOPLE, NEWSLETTER, VICTIM)
 ATTACKERS = tuple(f"127.0.50.{number}" for number in range(1, 41))
@@ -124,7 +126,8 @@ class Traffic:
             host = left.pop(0)
             with Session(host.address, host.port, client, VICTIM, PASSWORDS[VICTIM]) as session:
                 for number in range(MESSAGES_PER_SESSION):
-                    answer = session.send(VICTIM, [f"victim{number}@{DOMAIN}"], "You won", "Click here.")
+                    domain = DOMAIN if number else GONE
+                    answer = session.send(VICTIM, [f"victim{number}@{domain}"], "You won", "Click here.")
                     self.ledger.add(VICTIM, client, host.name, answer)
                     if not answer.accepted:
                         break

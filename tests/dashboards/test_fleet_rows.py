@@ -15,6 +15,7 @@ from dashboards import fleet, query
 from fleet.demo import history
 from fleet.demo.__main__ import Demo, running_fleet, the_decision
 from fleet.demo.traffic import VICTIM, Ledger, Traffic
+from fleet.mail_log import Outcome, counted
 from fleet.process import run_directory, wait_until
 from fleet.reading import read_events
 from weir import operators, subjects
@@ -27,7 +28,6 @@ BY_HOST = {"Messages": "messages", "Recipients": "recipients", "Refused": "refus
 NOTHING = {
     "Shadow decisions": [{"shadows": 0}],
     "Shadow decisions: nobody was blocked": [],
-    "Bounces by kind": [],  # these agents follow no mail log
     "Deferred by kind": [],
 }
 
@@ -49,6 +49,8 @@ class Made(NamedTuple):
     """What a fleet did, and what each panel shows of it."""
 
     asked: list[Asked]
+    bounced: int
+    """Recipients that did not get a message, by the mail logs."""
     decision: dict[str, Any]
     panels: dict[str, list[dict[str, Any]]]
 
@@ -84,7 +86,9 @@ def made() -> Iterator[Made]:
             title: _rows(demo, query.expand(sql, start // INTERVAL * INTERVAL, end, INTERVAL))
             for title, sql in fleet.queries()
         }
-        yield Made(asked, decision, panels)
+        logged = sum((counted(host.maillog) for host in demo.hosts), Counter[Outcome]())
+        bounced = sum(number for one, number in logged.items() if one.what == "bounced")
+        yield Made(asked, bounced, decision, panels)
 
 
 def test_every_panel_is_held_against_a_count() -> None:
@@ -93,7 +97,7 @@ def test_every_panel_is_held_against_a_count() -> None:
         *(f"{title} per minute" for title in ("Messages", "Recipients", "Refused")),
         *NOTHING,
         *("Blocks in force", "History is behind", "New decisions by cause", "Top accounts", "Top clients"),
-        *("Blocks by detectors", "Operators' words", "host"),
+        *("Blocks by detectors", "Operators' words", "host", "Bounces by kind"),
     }
     assert {title for title, _ in fleet.queries()} == tested
 
@@ -151,6 +155,12 @@ def test_the_block_and_its_end(made: Made) -> None:
     )
     for title, expected in NOTHING.items():
         assert made.panels[title] == expected
+
+
+def test_the_bounces(made: Made) -> None:
+    shown = _counted((row["name"], row["per_minute"] * INTERVAL / 60) for row in made.panels["Bounces by kind"])
+    assert shown == {"unknown recipient": made.bounced}
+    assert made.bounced > 0
 
 
 def test_the_hosts_and_the_age(made: Made) -> None:

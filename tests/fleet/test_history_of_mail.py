@@ -14,12 +14,13 @@ import pytest
 from fleet.clickhouse import KEEP_DAYS, given_or_own
 from fleet.dovecot import Dovecot
 from fleet.kafka import Kafka
+from fleet.mail_log import Outcome, counted
 from fleet.mail_sink import MailSink
 from fleet.own import Agent, Sink
 from fleet.process import free_port, wait_until
 from sinks.reader import reader
 from tests.faults.system import create_topics, weir
-from tests.fleet.mail_host import PASSWORD, Host, Outcome, counted
+from tests.fleet.mail_host import PASSWORD, Host
 from weir.settings import History
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]

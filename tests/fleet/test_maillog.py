@@ -10,12 +10,13 @@ from confluent_kafka import Producer
 
 from fleet.dovecot import Dovecot
 from fleet.kafka import Kafka
+from fleet.mail_log import Outcome, counted
 from fleet.mail_sink import MailSink
 from fleet.own import Agent
 from fleet.process import free_port, wait_until
 from fleet.reading import read_events
 from tests.faults.system import create_topics
-from tests.fleet.mail_host import CLIENT, FORM, PASSWORD, Host, Outcome, counted
+from tests.fleet.mail_host import CLIENT, FORM, PASSWORD, Host
 from weir import operators, topics
 from weir.events import Delivery, Event, Login, Rejected, Removed, Request, Submitted
 from weir.operators import Word
