@@ -205,17 +205,18 @@ class Tracker:
             changes = {"queue_id": said.queue_id, "parent": old.queue_id, "recipients": 0, "held": False}
             self._begin(msgspec.structs.replace(old, **changes))
             return _NOTHING
-        uid = said.uid if said.sender else -1  # a reply of a program
+        is_new = said.sender and not said.original_queue_id  # no reply of a program, and none that was requeued
+        uid = said.uid if is_new else -1
         message = self._begin(Message(said.queue_id, line.time, uid=uid, sender=self._once(said.sender)))
         return self._told(Began(message, line.time, line.pid))
 
     def _message_id(self, line: Line, said: messages.MessageId) -> Iterable[Outcome]:
         message = self._unqueued.get(said.queue_id) or self._queued.get(said.queue_id)
-        if message is None or (message.message_id and not said.resent and not message.parent):
+        if message is None or message.recipients:  # one that was in the queue has been read: its id comes again
             if self._ended.pop(said.queue_id, 0.0) >= line.time - WAIT:
                 return _NOTHING
             message = self._begin(Message(said.queue_id, line.time))
-        if not said.resent:
+        if not said.resent and not message.message_id:  # a sender may have written several
             message.message_id = said.message_id
         message.instance = self._instance(line)
         return _NOTHING
@@ -226,7 +227,8 @@ class Tracker:
             known = self._queued.get(said.queue_id)
             if known is not None and known.recipients:
                 return _NOTHING  # tried once more
-            message = known or Message(said.queue_id, line.time)
+            message = known or self._begin(Message(said.queue_id, line.time))
+            self._unqueued.pop(said.queue_id, None)
         message.sender = message.user if said.sender == message.user else self._once(said.sender)
         message.size, message.recipients, message.held = said.size, said.recipients, False
         message.instance = self._instance(line)
@@ -259,13 +261,12 @@ class Tracker:
         verb = said.action.removeprefix("milter-").removeprefix("proxy-")
         outcomes: list[Outcome] = []
         if verb == "reject":
-            user, client = self._sessions.get(line.pid, ("", ""))
-            user = said.sasl_username or (user if client == said.client_address else "")
+            user, client = self._sender(line, said)
             outcomes.append(
                 Refused(
                     line.time,
                     user,
-                    said.client_address,
+                    client,
                     said.stage,
                     said.code,
                     said.dsn,
@@ -287,6 +288,14 @@ class Tracker:
             if user and client == said.client_address:
                 outcomes += self._passed_on(found[1], Message("", line.time, user, client=client), None)
         return outcomes
+
+    def _sender(self, line: Line, said: messages.Action) -> tuple[str, str]:
+        """User and client that are refused; cleanup, and with it milters, tells of the message alone."""
+        message = self.message(said.queue_id)
+        user, client = (message.user, message.client) if message else self._sessions.get(line.pid, ("", ""))
+        if said.client_address and said.client_address != client:
+            user, client = "", said.client_address
+        return said.sasl_username or user, client
 
     def _notified(self, line: Line, said: messages.Notified) -> Iterable[Outcome]:
         message = self.message(said.notification_id)
