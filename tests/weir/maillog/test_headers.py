@@ -63,6 +63,11 @@ class TestTimes:
     def test_the_year_is_the_last_that_fits(self, now: float, stamp: str, year: int) -> None:
         assert time.localtime(moment(stamp + REST, now)).tm_year == year
 
+    @pytest.mark.parametrize("stamp", ["Oct 25 02:30:00" + REST, "2026-10-25 02:30:00 auth: Info: x"])
+    @pytest.mark.parametrize("now", [utc(2026, 10, 25, 0, 30), utc(2026, 10, 25, 1, 30)])
+    def test_of_the_hour_that_comes_twice_it_is_the_one_of_now(self, stamp: str, now: float) -> None:
+        assert moment(stamp, now + 1) == now
+
     @pytest.mark.parametrize(
         ("stamp", "expected"),
         [
