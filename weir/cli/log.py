@@ -38,6 +38,8 @@ class Shown(msgspec.Struct, omit_defaults=True):
     service: str = ""
     daemon: str = ""
     pid: int = 0
+    times: int = 1
+    """How often it was said, if the log has repeated lines as one."""
     bounce: Bounce | None = None
     """Why a message was not delivered."""
     text: str = ""
@@ -105,7 +107,7 @@ def _shown(raw: str, line: Line | None) -> Shown:
     if isinstance(said, Delivery) and said.status != "sent":
         bounce = classify(said.dsn, said.text)
     text = "" if said else line.text
-    return Shown(said, line.time, line.host, line.service, line.daemon, line.pid, bounce, text)
+    return Shown(said, line.time, line.host, line.service, line.daemon, line.pid, line.times, bounce, text)
 
 
 def _table(lines: Iterator[Parsed]) -> None:

@@ -461,6 +461,13 @@ def test_lines_of_others(program: str, text: str, message: Message | None) -> No
     assert says(program, text) == message
 
 
+def test_what_syslog_writes_once_for_many() -> None:
+    said = "warning: unknown[192.0.2.1]: SASL LOGIN authentication failed: UGFzc3dvcmQ6"
+    line = parsed("postfix/smtpd", f"message repeated 3 times: [ {said}]")
+    assert (line.message, line.times) == (says("postfix/smtpd", said), 3)
+    assert says("postfix/smtpd", "message repeated 3 times: [ something new]") is None
+
+
 class TestForged:
     """What a client or a remote server writes stays what it is."""
 
