@@ -38,7 +38,9 @@ _RFC_3339 = re.compile(
 _LOCAL = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII).fullmatch
 _PROGRAM = re.compile(r"(\S+) ([^\s\[\]:]+)(?:\[(\d{1,10})\])?: ?(.*)", re.ASCII | re.DOTALL).fullmatch
 _DOVECOT = re.compile(
-    r"([a-z][a-z0-9-]*(?:\([^()]*\))?(?:<[^<>]*>)*: )(?:Info|Warning|Error|Fatal|Panic|Debug): (.*)", re.DOTALL
+    r"([a-z][a-z0-9-]*(?:\([^()]*\))?(?:<[^<>]*>)*: (?:request \[\d+\]: )?)"
+    r"(?:Info|Warning|Error|Fatal|Panic|Debug): (.*)",
+    re.DOTALL,
 ).fullmatch
 
 

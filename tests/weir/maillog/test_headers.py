@@ -127,6 +127,12 @@ class TestPrograms:
                 utc(2026, 11, 24, 14, 32, 45), "", "dovecot", 0, "auth: passwd-file(a,192.0.2.1): Password mismatch"
             )
 
+    def test_a_level_after_the_request(self) -> None:
+        """As Dovecot 2.4 writes it."""
+        head = split("2026-11-24 15:32:45 auth-worker(a,192.0.2.1)<17>: request [1]: Info: sql: unknown user")
+        assert head is not None
+        assert (head.program, head.text) == ("dovecot", "auth-worker(a,192.0.2.1)<17>: request [1]: sql: unknown user")
+
     def test_a_text_is_never_taken_for_a_head(self) -> None:
         headers = Headers(lambda: utc(2026, 11, 25))
         headers.split("Nov 24 15:32:45" + REST)
