@@ -6,7 +6,8 @@ passes over an entry if the one that the cursor names is gone (systemd/systemd#3
 Invariants
 - Each entry comes once, and the cursor told with it is that of the newest one. If the entry of our cursor is not there
   any more (the journal was cut), that is told as a loss.
-- Whatever the program prints and however it ends, it is started again from the last cursor.
+- Whatever the program prints and however it ends, it is started again from the last cursor. Why it ended is told once,
+  until there are entries again or it is for another reason.
 """
 
 import subprocess
@@ -89,6 +90,8 @@ class Journal:
         self.losses = Losses()
         self.restarts = 0
         """Times that the program ended by itself."""
+        self.failing = False
+        """The program ended, and has printed nothing since."""
         self._cursor = cursor
         self._on_entries = on_entries
         self._program = program
@@ -110,13 +113,16 @@ class Journal:
 
     def _run(self) -> None:
         back_off, most = BACK_OFF_SECONDS
+        told = None
         while not self._stopping.is_set():
             before = self.lines
             error = self._follow() if self._cursor else self._begin()
             if self._stopping.is_set():
                 return
             self.restarts += 1
-            log.warning("journalctl ended, it is started again", error=error)
+            if self.lines > before or error != told:
+                log.warning("journalctl ended, it is started again", error=error)
+            told, self.failing = error, True
             back_off = BACK_OFF_SECONDS[0] if self.lines > before else min(2 * back_off, most)
             self._stopping.wait(back_off)
 
@@ -154,6 +160,7 @@ class Journal:
             assert process.stdout is not None  # noqa: S101 (a pipe)
             assert process.stderr is not None  # noqa: S101 (a pipe)
             while data := process.stdout.read(READ_BYTES):
+                self.failing = False
                 entries = reader.feed(data)
                 if take is not None and (entries.lines or entries.losses):
                     take(entries)

@@ -32,7 +32,7 @@ class MailLogCollector(Collector):
             yield CounterMetricFamily(f"weir_agent_log_{name}", text, value=value)
         for name, text, value in (
             ("messages", "Messages in the queues that are remembered", len(reading.tracker)),
-            ("failing", "Files of the mail log that cannot be read", self._maillog.failing),
+            ("failing", "Files of the mail log, or the journal, that cannot be read", self._maillog.failing),
         ):
             yield GaugeMetricFamily(f"weir_agent_log_{name}", text, value=value)
         unknown = CounterMetricFamily(

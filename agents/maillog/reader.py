@@ -101,8 +101,9 @@ class MailLog:
 
     @property
     def failing(self) -> int:
-        """Files that cannot be read, and are tried again."""
-        return len(self._follower.failing) if self._follower else 0
+        """Files that cannot be read, and are tried again; the journal is one of them."""
+        files = len(self._follower.failing) if self._follower else 0
+        return files + (self._journal is not None and self._journal.failing)
 
     def queued(self, subject: str) -> list[Queued]:
         """The messages of an account, a client or a local user in a queue of this host. Looks through all messages,

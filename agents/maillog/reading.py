@@ -52,7 +52,8 @@ class Reading:
                     self._count_unknown(line)
                 if line is not None:
                     self.newest = line.time
-                    told += self._told(line)
+                    for _ in range(line.times):
+                        told += self._told(line)
             except Exception:  # whatever is in a line, the next one must come
                 self.faults += 1
                 if self.faults == 1:

@@ -62,7 +62,7 @@ class Teller:
 
     def _begin(self, message: Message, time: float, pid: int) -> None:
         if message.user:
-            message.asked = self._asked.began(pid, time)
+            message.asked = self._asked.began(message.queue_id, pid, time)
         if message.uid in self._ignore_uids or message.uid > MAX_UID:
             message.uid = -1
 

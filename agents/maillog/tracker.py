@@ -205,17 +205,18 @@ class Tracker:
             changes = {"queue_id": said.queue_id, "parent": old.queue_id, "recipients": 0, "held": False}
             self._begin(msgspec.structs.replace(old, **changes))
             return _NOTHING
-        uid = said.uid if said.sender else -1  # a reply of a program
+        is_new = said.sender and not said.original_queue_id  # no reply of a program, and none that was requeued
+        uid = said.uid if is_new else -1
         message = self._begin(Message(said.queue_id, line.time, uid=uid, sender=self._once(said.sender)))
         return self._told(Began(message, line.time, line.pid))
 
     def _message_id(self, line: Line, said: messages.MessageId) -> Iterable[Outcome]:
         message = self._unqueued.get(said.queue_id) or self._queued.get(said.queue_id)
-        if message is None or (message.message_id and not said.resent and not message.parent):
+        if message is None or message.recipients:  # one that was in the queue has been read: its id comes again
             if self._ended.pop(said.queue_id, 0.0) >= line.time - WAIT:
                 return _NOTHING
             message = self._begin(Message(said.queue_id, line.time))
-        if not said.resent:
+        if not said.resent and not message.message_id:  # a sender may have written several
             message.message_id = said.message_id
         message.instance = self._instance(line)
         return _NOTHING
@@ -226,7 +227,8 @@ class Tracker:
             known = self._queued.get(said.queue_id)
             if known is not None and known.recipients:
                 return _NOTHING  # tried once more
-            message = known or Message(said.queue_id, line.time)
+            message = known or self._begin(Message(said.queue_id, line.time))
+            self._unqueued.pop(said.queue_id, None)
         message.sender = message.user if said.sender == message.user else self._once(said.sender)
         message.size, message.recipients, message.held = said.size, said.recipients, False
         message.instance = self._instance(line)
@@ -259,11 +261,12 @@ class Tracker:
         verb = said.action.removeprefix("milter-").removeprefix("proxy-")
         outcomes: list[Outcome] = []
         if verb == "reject":
+            user, client = self._sender(line, said)
             outcomes.append(
                 Refused(
                     line.time,
-                    said.sasl_username or self._behind(line, said),
-                    said.client_address,
+                    user,
+                    client,
                     said.stage,
                     said.code,
                     said.dsn,
@@ -286,12 +289,14 @@ class Tracker:
                 outcomes += self._passed_on(found[1], Message("", line.time, user, client=client), None)
         return outcomes
 
-    def _behind(self, line: Line, said: messages.Action) -> str:
-        """Who sent a message that is refused, or had sent one in the same session."""
-        if message := self.message(said.queue_id):  # cleanup tells what it finds in a message, and what a milter does
-            return message.user
+    def _sender(self, line: Line, said: messages.Action) -> tuple[str, str]:
+        """User and client that are refused; what cleanup and milters refuse is told of the message alone."""
+        if message := self.message(said.queue_id):
+            return message.user, message.client
         user, client = self._sessions.get(line.pid, ("", ""))
-        return user if client == said.client_address else ""
+        if said.client_address and said.client_address != client:
+            user, client = "", said.client_address
+        return said.sasl_username or user, client
 
     def _notified(self, line: Line, said: messages.Notified) -> Iterable[Outcome]:
         message = self.message(said.notification_id)

@@ -317,5 +317,5 @@ def test_requests_are_remembered_for_the_mail_log_over_a_restart_too(tmp_path: P
     again.agent.asked = asked = AskedMessages()
     again.agent.recall(time.time())
     assert asked.knows("A1")
-    assert asked.began(0x4703, time.time())
+    assert asked.began("4jYmyW0Nsyz1SWGt", 0x4703, time.time())
     again.stop()

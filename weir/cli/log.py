@@ -6,9 +6,10 @@ Invariant: every line of the log is told, as what it says or as not understood.
 import gzip
 import sys
 import time
+import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
 
@@ -21,6 +22,10 @@ from weir.maillog.bounces import Bounce, classify
 from weir.maillog.lines import Parser
 from weir.maillog.messages import Delivery, Line, Message
 from weir.maillog.unknown import NO_HEAD, UnknownLines
+
+STANDARD_INPUT = Path("-")
+MAX_LINE = 1024 * 1024
+"""Bytes: what is longer is no log, and is taken in pieces."""
 
 app = typer.Typer(no_args_is_help=True, help="What the lines of a mail log say.")
 
@@ -38,6 +43,8 @@ class Shown(msgspec.Struct, omit_defaults=True):
     service: str = ""
     daemon: str = ""
     pid: int = 0
+    times: int = 1
+    """How often it was said, if the log has repeated lines as one."""
     bounce: Bounce | None = None
     """Why a message was not delivered."""
     text: str = ""
@@ -66,34 +73,45 @@ def parse(
     """
     if unknown and stats:
         raise typer.BadParameter("expected --unknown or --stats, not both")
-    with _opened(file) as (stream, clock):
-        lines = _parsed(stream, Parser(lambda: clock))
-        if stats:
-            _table(lines)
-        elif unknown:
-            for raw, line in lines:
-                if line is None or line.message is None:
-                    output.say(raw)
-        else:
-            for raw, line in lines:
-                output.line(_shown(raw, line))
+    written = _written(file)
+    lines = _parsed(_read(file), Parser(lambda: written))
+    if stats:
+        _table(lines)
+    elif unknown:
+        for raw, line in lines:
+            if line is None or line.message is None:
+                output.say(raw)
+    else:
+        for raw, line in lines:
+            output.line(_shown(raw, line))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, float]]:
-    """The log, and about when it was written; raises CommandError."""
-    if str(path) == "-":
-        yield sys.stdin.buffer, time.time()
-        return
+def _read(path: Path) -> Iterator[bytes]:
+    """The lines of the log; raises CommandError."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            yield stream, path.stat().st_mtime  # type: ignore[misc]
-    except (OSError, EOFError) as error:
+        with _open(path) as stream:
+            while raw := stream.readline(MAX_LINE):
+                yield raw
+    except (OSError, EOFError, zlib.error) as error:
         raise CommandError(f"{path}: {getattr(error, 'strerror', None) or error}", USAGE) from None
 
 
-def _parsed(stream: BinaryIO, parser: Parser) -> Iterator[Parsed]:
-    for raw in stream:
+def _open(path: Path) -> AbstractContextManager[BinaryIO]:
+    if path == STANDARD_INPUT:
+        return nullcontext(sys.stdin.buffer)
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _written(path: Path) -> float:
+    """About when the log was written, Unix seconds."""
+    try:
+        return time.time() if path == STANDARD_INPUT else path.stat().st_mtime
+    except OSError:
+        return time.time()  # it cannot be read either, which is told then
+
+
+def _parsed(lines: Iterable[bytes], parser: Parser) -> Iterator[Parsed]:
+    for raw in lines:
         line = raw.rstrip(b"\r\n").decode(errors="backslashreplace")
         yield Parsed(line, parser.parse(line))
 
@@ -105,7 +123,7 @@ def _shown(raw: str, line: Line | None) -> Shown:
     if isinstance(said, Delivery) and said.status != "sent":
         bounce = classify(said.dsn, said.text)
     text = "" if said else line.text
-    return Shown(said, line.time, line.host, line.service, line.daemon, line.pid, bounce, text)
+    return Shown(said, line.time, line.host, line.service, line.daemon, line.pid, line.times, bounce, text)
 
 
 def _table(lines: Iterator[Parsed]) -> None:

@@ -38,7 +38,9 @@ _RFC_3339 = re.compile(
 _LOCAL = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII).fullmatch
 _PROGRAM = re.compile(r"(\S+) ([^\s\[\]:]+)(?:\[(\d{1,10})\])?: ?(.*)", re.ASCII | re.DOTALL).fullmatch
 _DOVECOT = re.compile(
-    r"([a-z][a-z0-9-]*(?:\([^()]*\))?(?:<[^<>]*>)*: )(?:Info|Warning|Error|Fatal|Panic|Debug): (.*)", re.DOTALL
+    r"([a-z][a-z0-9-]*(?:\([^()]*\))?(?:<[^<>]*>)*: (?:request \[\d+\]: )?)"
+    r"(?:Info|Warning|Error|Fatal|Panic|Debug): (.*)",
+    re.DOTALL,
 ).fullmatch
 
 
@@ -89,7 +91,7 @@ class Headers:
         elif line.startswith("{"):
             return _journal(line)
         else:
-            moment, rest = _local(line[:19]), line[20:]
+            moment, rest = _local(line[:19], self._clock()), line[20:]
         if moment is None:
             return None
         name, _, after = rest.partition("[")
@@ -146,21 +148,22 @@ def _without_year(stamp: str, now: float) -> float | None:
         return None
     this_year = time.localtime(now).tm_year
     for year in range(this_year + 1, this_year - _YEARS_BACK, -1):
-        moment = _mktime(year, _MONTHS[found[1]], *map(int, found.groups()[1:]))
+        moment = _moment(now, year, _MONTHS[found[1]], *map(int, found.groups()[1:]))
         if moment is not None and moment <= now + AHEAD:
             return moment
     return None
 
 
-def _local(stamp: str) -> float | None:
+def _local(stamp: str, now: float) -> float | None:
     found = _LOCAL(stamp)
-    return _mktime(*map(int, found.groups())) if found else None
+    return _moment(now, *map(int, found.groups())) if found else None
 
 
-def _mktime(year: int, month: int, day: int, hour: int, minute: int, second: int) -> float | None:
+def _moment(now: float, year: int, month: int, day: int, hour: int, minute: int, second: int) -> float | None:
+    """A local time; of the hour that comes twice in autumn, the one nearer to now."""
     try:
-        datetime(year, month, day, hour, minute, min(second, 59))  # raises where there is no such day
-        return time.mktime((year, month, day, hour, minute, second, 0, 0, -1))
+        first = datetime(year, month, day, hour, minute, min(second, 59))  # raises where there is no such day
+        return min(first.timestamp(), first.replace(fold=1).timestamp(), key=lambda moment: abs(now - moment))
     except (ValueError, OverflowError):
         return None
 

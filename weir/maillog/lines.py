@@ -23,6 +23,8 @@ _LIFECYCLE = whole(
     r"|(?:starting|stopping|refreshing|aborting) the Postfix mail system|the Postfix mail system is .*"
     r"|waiting for the Postfix mail system .*"
 )
+_REPEATED = whole(r"message repeated (\d{1,4}) times: \[ ?(.*)\]")
+"""By rsyslog's RepeatedMsgReduction, which Ubuntu switches on."""
 _CACHE = whole(r"cache \S+ (?:full|partial) cleanup: .*|close database .*")
 
 
@@ -87,7 +89,10 @@ class Parser:
             return None
         moment, host, program, pid, text = head
         service, daemon, understand = self._programs.get(program) or self._program(program)
-        return Line(moment, host, service, daemon, pid, understand(text), text)
+        message = understand(text)
+        if message is None and (repeated := _REPEATED(text)):
+            return Line(moment, host, service, daemon, pid, understand(repeated[2]), text, int(repeated[1]))
+        return Line(moment, host, service, daemon, pid, message, text)
 
     def _program(self, program: str) -> tuple[str, str, Understand]:
         service, slash, daemon = program.rpartition("/")

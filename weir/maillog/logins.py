@@ -13,7 +13,12 @@ from weir.maillog.patterns import whole
 _NAME = r"[^\s<>()\[\],]*+"
 _AUTH = whole(
     rf"auth(?:-worker)?(?:\(\d+\))?: (?:Info: )?(?:conn unix:\S+ \([^()]*\): )?(?:auth-worker<\d+>: )?"
-    rf"([a-z-]+)\(({_NAME}),([0-9A-Fa-f.:]+)?(?:,<[^<>]*>)?\): (.*)"
+    rf"(?P<method>[a-z-]+)\((?P<user>{_NAME}),(?P<address>[0-9A-Fa-f.:]+)?(?:,<[^<>]*>)?\): (?P<said>.*)"
+)
+# Since 2.4 the process has the name, and the data base comes last; what smtpd asks about may have no address.
+_AUTH_2_4 = whole(
+    rf"auth(?:-worker)?\((?P<user>{_NAME})(?:,(?P<address>[0-9A-Fa-f.:]+))?(?:,sasl:[\w-]+)?\)(?:<[^<>]*>)*: "
+    r"(?:request \[\d+\]: )?(?:Info: )?(?P<method>[a-z-]+): (?P<said>.*)"
 )
 _LOGIN = whole(
     r"([a-z0-9]+-login): (?:Info: )?([^<>=]*?): "
@@ -25,7 +30,7 @@ _SUCCEEDED = ("Login", "Logged in")
 # What was tried may follow, if Dovecot is told to log it (auth_verbose_passwords).
 _TRIED = r"(?: \((?:SHA1 of )?given password: [^()]*\))?"
 _CREDENTIALS = whole(
-    r"(?:[Pp]assword mismatch|[Ii]nvalid credentials"
+    r"(?:[Pp]assword mismatch(?: \(for LDAP bind\))?|[Ii]nvalid credentials"
     rf"|pam_authenticate\(\) failed: Authentication failure \([Pp]assword mismatch\?\)){_TRIED}"
 )
 _UNKNOWN_USER = whole(rf"(?:[Uu]nknown user|pam_authenticate\(\) failed: User not known to the underlying .*){_TRIED}")
@@ -33,7 +38,7 @@ _OTHERS = whole(
     r"(?:master|anvil|stats|log|config|ssl-params|imap|pop3|lmtp|lda|managesieve|submission|indexer|indexer-worker|replicator|doveadm)"
     r"(?:\([^()]*\))?(?:<[^<>]*>)*: .*"
 )
-_LEVELLED = whole(r"[a-z0-9-]+(?:\([^()]*\))?: (Warning|Error|Fatal|Panic): (.*)")
+_LEVELLED = whole(r"[a-z0-9-]+(?:\([^()]*\))?(?:<[^<>]*>)*: (Warning|Error|Fatal|Panic): (.*)")
 
 _SASLAUTHD = whole(
     r"(?:do_auth|:\S+)?\s*: auth (failure|success)(?: \(cached\))?: \[user=([^\[\]]*+)\] \[service=[^\[\]]*+\] "
@@ -50,8 +55,8 @@ def dovecot(text: str) -> Message | None:
         if tries := _TRIES(what):
             return LoginFailed(service, user, address, method, "credentials", int(tries[1]))
         return LoginEnded(service, user, address)
-    if found := _AUTH(text):
-        return _checked(*found.groups(""))
+    if found := _AUTH(text) or _AUTH_2_4(text):
+        return _checked(**found.groupdict(""))
     if found := _LEVELLED(text):
         return Warned(found[1].lower(), "")
     return Noted("detail", "") if _OTHERS(text) else None

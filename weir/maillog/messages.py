@@ -297,3 +297,5 @@ class Line(Struct, gc=False, frozen=True):
     """None: not understood."""
     text: str
     """All after the head."""
+    times: int = 1
+    """How often the daemon said it after the line before: rsyslog may write what is repeated as one line."""

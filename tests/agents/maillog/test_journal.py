@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from agents.maillog import journal
 from agents.maillog.journal import Entries, Journal, Reader
@@ -127,6 +128,9 @@ def test_a_program_that_ends_is_started_again_where_it_was(stage: Stage, start: 
     stage.write(*RECORDED)
     stage.wait(lambda: stage.lines == RECORDED[1:])
     assert followed.restarts >= 1
+    (stage.folder / "broken").unlink()
+    runs = len(stage.runs)
+    wait_until(lambda: len(stage.runs) > runs and not followed.failing, 20, "a run that does not end")
     assert f"--cursor={CURSORS[2]}" in stage.runs[-1] or f"--cursor={CURSORS[-1]}" in stage.runs[-1]
 
 
@@ -140,11 +144,13 @@ def test_a_cursor_whose_entry_is_gone_is_told_as_a_loss(stage: Stage, start: Sta
 
 def test_without_the_program_it_is_tried_again(stage: Stage) -> None:
     followed = Journal(CURSORS[0], stage.take, [str(stage.folder / "missing")])
-    followed.start()
-    ended = threading.Event()
-    while not followed.restarts:
-        ended.wait(0.01)
-    followed.stop()
+    with capture_logs() as logs:
+        followed.start()
+        wait_until(lambda: followed.restarts > 2, 20, "three tries")
+        followed.stop()
+    assert followed.failing
+    (told,) = logs
+    assert "No such file" in told["error"]
 
 
 def test_an_entry_over_the_bound_is_skipped() -> None:

@@ -153,6 +153,12 @@ def test_a_failed_login_is_told_once_and_a_successful_one_too() -> None:
     ]
 
 
+def test_failed_logins_that_syslog_has_as_one_line_are_as_many() -> None:
+    said = f"warning: {CLIENT}: SASL LOGIN authentication failed: UGFzc3dvcmQ6"
+    log = Log().write("postfix/smtpd", said).write("postfix/smtpd", f"message repeated 3 times: [ {said}]")
+    assert sum(one.tries for one in log.found if isinstance(one, Login)) == 4
+
+
 def test_what_waits_in_the_queues() -> None:
     log = Log().submit(A, ALICE, "postfix-out/submission").queue(A, service="postfix-out")
     log.write("postfix/pickup", f"{B}: uid=33 from=<form@weir.test>").queue(B)

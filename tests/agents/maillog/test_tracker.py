@@ -112,6 +112,18 @@ class TestOneMessage:
         assert len(log.only(Accepted)) == 1
         assert log.delivered() == [("alice@weir.test", "deferred"), ("alice@weir.test", "sent")]
 
+    def test_a_header_that_is_there_twice_makes_no_other_message(self) -> None:
+        """Postfix tells of each Message-ID: a sender who writes two would be nobody."""
+        log = Log().submit(A)
+        for line in ("message-id=<1@x>", "resent-message-id=<2@x>", "message-id=<3@x>"):
+            log.write("cleanup", f"{A}: {line}")
+        log.write("qmgr", f"{A}: from=<alice@weir.test>, size=333, nrcpt=1 (queue active)").deliver(A)
+        (accepted,) = log.only(Accepted)
+        assert isinstance(accepted, Accepted)
+        assert (accepted.message.user, accepted.message.message_id) == ("alice@weir.test", "1@x")
+        assert log.delivered() == [("alice@weir.test", "sent")]
+        assert log.tracker.forgotten == 0
+
     def test_a_session_logs_in_once(self) -> None:
         log = Log().submit(A).submit(B).write("smtpd", "disconnect from unknown[192.0.2.1]:4711 ehlo=1").submit(C)
         assert len(log.only(LoggedIn)) == 2
@@ -156,6 +168,11 @@ class TestOneMessage:
         assert len(log.only(Accepted)) == 1
         assert len(log.tracker) == 0
 
+    def test_one_requeued_by_hand_that_is_not_known_is_nobodys(self) -> None:
+        log = Log().write("pickup", f"{B}: uid=105 from=<x@y> orig_id={A}").queue(B).deliver(B).remove(B)
+        assert [one.message.uid for one in log.outcomes if isinstance(one, Delivered)] == [-1]
+        assert log.only(Accepted) == []
+
 
 REFUSED = (
     "from unknown[192.0.2.1]:4711: 554 5.7.1 <{}>: Recipient address rejected: no; "
@@ -177,6 +194,17 @@ class TestNoEnd:
         log.write("cleanup", f"{A}: reject: header Subject: x from unknown[192.0.2.1]; from=<a@b> to=<c@d>: 5.7.1 no")
         assert [one.user for one in log.outcomes if isinstance(one, Refused)] == ["alice@weir.test"]
         assert len(log.tracker) == 0
+        assert [(one.user, one.client) for one in log.outcomes if isinstance(one, Refused)] == [
+            ("alice@weir.test", "192.0.2.1")
+        ]
+
+    def test_what_a_milter_refuses_is_its_senders(self) -> None:
+        """Cleanup tells of it, which knows the message and no session."""
+        log = Log().submit(A, pid=8).submit(B, BOB, 9)
+        log.write("cleanup", f"{A}: milter-reject: END-OF-MESSAGE from unknown[192.0.2.1]:4711: 5.7.1 spam", 9)
+        assert [(one.user, one.client, one.stage) for one in log.outcomes if isinstance(one, Refused)] == [
+            ("alice@weir.test", "192.0.2.1", "END-OF-MESSAGE")
+        ]
 
     def test_refused_by_a_milter(self) -> None:
         log = Log().submit(A)
@@ -331,6 +359,13 @@ class TestBounds:
         assert log.tracker.evicted == 100 - len(log.tracker)
         assert log.tracker.message(f"{99:06X}") is not None
         assert log.tracker.message(f"{0:06X}") is None
+
+    @pytest.mark.usefixtures("_few")
+    def test_memory_is_bounded_where_only_the_queue_manager_is_heard(self) -> None:
+        log = Log()
+        for number in range(100):
+            log.write("qmgr", f"{number:06X}: from=<a@b>, size=333, nrcpt=1 (queue active)")
+        assert len(log.tracker) <= 30
 
     @pytest.mark.usefixtures("_few")
     def test_what_never_came_into_the_queue_is_forgotten(self) -> None:

@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -99,6 +101,30 @@ def test_what_is_damaged_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mail.log.1.gz"
     path.write_bytes(gzip.compress(MX1.read_bytes())[:100])
     assert "mail.log.1.gz" in run(str(path), code=2)
+
+
+@pytest.mark.parametrize("place", [2, 10, 500, -6])
+def test_whatever_is_wrong_in_a_compressed_log_is_told_in_a_line(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "mail.log.1.gz"
+    damaged = bytearray(gzip.compress(MX1.read_bytes()))
+    damaged[place:] = bytes(b ^ 0xFF for b in damaged[place:])
+    path.write_bytes(damaged)
+    assert run(str(path), "--stats", code=2).startswith(f"weir: {path}: ")
+
+
+def test_who_reads_no_further_is_no_error_of_the_file() -> None:
+    command = [sys.executable, "-c", "from weir.cli import main; main()", "log", "parse", str(MX1)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:
+        assert ran.stdout is not None
+        assert ran.stderr is not None
+        ran.stdout.readline()
+        ran.stdout.close()
+        assert ran.stderr.read() == b""
+
+
+def test_what_has_no_lines_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MAX_LINE", 10)
+    assert run("-", "--unknown", stdin=b"\0" * 15).splitlines() == ["\\x00" * 10, "\\x00" * 5]
 
 
 def test_lines_come_as_they_are_read() -> None:

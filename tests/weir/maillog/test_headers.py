@@ -63,6 +63,11 @@ class TestTimes:
     def test_the_year_is_the_last_that_fits(self, now: float, stamp: str, year: int) -> None:
         assert time.localtime(moment(stamp + REST, now)).tm_year == year
 
+    @pytest.mark.parametrize("stamp", ["Oct 25 02:30:00" + REST, "2026-10-25 02:30:00 auth: Info: x"])
+    @pytest.mark.parametrize("now", [utc(2026, 10, 25, 0, 30), utc(2026, 10, 25, 1, 30)])
+    def test_of_the_hour_that_comes_twice_it_is_the_one_of_now(self, stamp: str, now: float) -> None:
+        assert moment(stamp, now + 1) == now
+
     @pytest.mark.parametrize(
         ("stamp", "expected"),
         [
@@ -121,6 +126,12 @@ class TestPrograms:
             assert split(f"{stamp} auth: Info: passwd-file(a,192.0.2.1): Password mismatch") == Head(
                 utc(2026, 11, 24, 14, 32, 45), "", "dovecot", 0, "auth: passwd-file(a,192.0.2.1): Password mismatch"
             )
+
+    def test_a_level_after_the_request(self) -> None:
+        """As Dovecot 2.4 writes it."""
+        head = split("2026-11-24 15:32:45 auth-worker(a,192.0.2.1)<17>: request [1]: Info: sql: unknown user")
+        assert head is not None
+        assert (head.program, head.text) == ("dovecot", "auth-worker(a,192.0.2.1)<17>: request [1]: sql: unknown user")
 
     def test_a_text_is_never_taken_for_a_head(self) -> None:
         headers = Headers(lambda: utc(2026, 11, 25))

@@ -441,6 +441,22 @@ LOGINS: list[tuple[str, str, Message | None]] = [
         "auth: sql(a,192.0.2.1): Password mismatch (given password: secret)",
         LoginFailed("auth", "a", "192.0.2.1", "sql", "credentials"),
     ),
+    (
+        "dovecot",
+        "auth(a@weir.test,192.0.2.1,sasl:plain)<Cd5N/+1>: passwd-file: Password mismatch",
+        LoginFailed("auth", "a@weir.test", "192.0.2.1", "passwd-file", "credentials"),
+    ),
+    (
+        "dovecot",
+        "auth-worker(a@weir.test)<11659>: request [1]: ldap: Password mismatch (for LDAP bind)",
+        LoginFailed("auth", "a@weir.test", "", "ldap", "credentials"),
+    ),
+    (
+        "dovecot",
+        "auth-worker(a@weir.test,192.0.2.1)<11659>: request [24]: sql: unknown user",
+        LoginFailed("auth", "a@weir.test", "192.0.2.1", "sql", "unknown user"),
+    ),
+    ("dovecot", "auth(a,192.0.2.1,sasl:plain)<x>: something else: unknown user", None),
     ("dovecot", "imap(a)<17><x>: Logged out in=1 out=2", Noted("detail", "")),
     ("dovecot", "auth: something else", None),
     (
@@ -459,6 +475,13 @@ LOGINS: list[tuple[str, str, Message | None]] = [
 @pytest.mark.parametrize(("program", "text", "message"), LOGINS)
 def test_lines_of_others(program: str, text: str, message: Message | None) -> None:
     assert says(program, text) == message
+
+
+def test_what_syslog_writes_once_for_many() -> None:
+    said = "warning: unknown[192.0.2.1]: SASL LOGIN authentication failed: UGFzc3dvcmQ6"
+    line = parsed("postfix/smtpd", f"message repeated 3 times: [ {said}]")
+    assert (line.message, line.times) == (says("postfix/smtpd", said), 3)
+    assert says("postfix/smtpd", "message repeated 3 times: [ something new]") is None
 
 
 class TestForged:
@@ -568,6 +591,8 @@ class TestForged:
                 "auth: sql(alice,192.0.2.9): Password mismatch (x,192.0.2.1): unknown user (given password: y)",
             ),
             ("dovecot", "auth: passwd-file(alice,192.0.2.9,192.0.2.1): Password mismatch"),
+            ("dovecot", "auth(alice,192.0.2.9)<x>: sql: Password mismatch,192.0.2.1)<x>: sql: unknown user"),
+            ("dovecot", "auth(alice,192.0.2.9,sasl:plain,192.0.2.1,sasl:plain)<x>: sql: unknown user"),
             (
                 "dovecot",
                 "imap-login: Disconnected (auth failed, 1 attempts in 2 secs): user=<alice>, method=PLAIN, "
