@@ -6,13 +6,15 @@
 
 smtpd and Dovecot's login processes tell of a try themselves. What the process that checks passwords (Dovecot's `auth`,
 saslauthd) said before only adds the name; it is told by itself if nobody else has told of the try within WAIT seconds.
+Where it looks into several data bases one after the other, each of them may have a line: they are of one try, and of
+none if a later one grants the login.
 
 Invariants: tries at which nothing was checked do not count; memory is bounded; the clock is that of the lines.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, takewhile
 
 import msgspec
 
@@ -20,6 +22,8 @@ from weir.maillog.messages import LoginFailed
 
 WAIT = 30.0
 """Seconds: a failed try is answered late on purpose, and smtpd tells of it then."""
+ONE_TRY = 2.0
+"""Seconds within which the data bases are asked: a client that is refused waits longer (auth_failure_delay)."""
 TOLD = 600.0
 """Seconds for which a try that was told is remembered: a login process tells of it once more at its client's end."""
 MAX_CLIENTS = 10_000
@@ -36,7 +40,9 @@ class Try(msgspec.Struct):
     failed: LoginFailed
     told: bool = False
     taken: bool = False
-    """Another program has told of it."""
+    """Another program has told of it, or it was none."""
+    methods: list[str] = []
+    """The data bases that did not grant it."""
 
 
 class Tries:
@@ -51,7 +57,8 @@ class Tries:
         if failed.reason not in _COUNTED:
             return
         if failed.service in _CHECKERS:
-            self._add(Try(time, failed))
+            if not self._is_further(time, failed):
+                self._add(Try(time, failed, methods=[failed.method]))
             return
         told, user = 0, failed.user
         for _ in range(failed.tries):
@@ -64,6 +71,12 @@ class Tries:
             user = user or found.failed.user
         if told < failed.tries:
             yield msgspec.structs.replace(failed, user=user, tries=failed.tries - told)
+
+    def succeeded(self, time: float, user: str, client: str) -> None:
+        """A login was granted."""
+        for one in self._just_now(time, user, client):
+            one.taken = True
+            self._by_client[client].remove(one)
 
     def flush(self, now: float) -> list[Try]:
         """What nobody else has told of in time."""
@@ -94,6 +107,22 @@ class Tries:
                 del self._by_client[next(iter(self._by_client))]
             self._by_client[client] = deque(maxlen=MAX_TRIES)
         self._by_client[client].append(one)
+
+    def _is_further(self, time: float, failed: LoginFailed) -> bool:
+        """Whether the line is of a try that another data base did not grant either."""
+        for one in self._just_now(time, failed.user, failed.client_address):
+            if failed.method not in one.methods:
+                one.methods.append(failed.method)
+                if failed.reason == "credentials":  # one of them knows the user
+                    one.failed = msgspec.structs.replace(one.failed, reason=failed.reason)
+                return True
+        return False
+
+    def _just_now(self, time: float, user: str, client: str) -> list[Try]:
+        """Tries of a moment ago, the newest first, that nobody else has told of."""
+        tries = reversed(self._by_client.get(client, ()))
+        recent = takewhile(lambda one: one.time > time - ONE_TRY, tries)
+        return [one for one in recent if not one.told and _same(user, one.failed.user)]
 
     def _find(self, time: float, failed: LoginFailed) -> Try | None:
         """The oldest try that may be the one that this program tells of: smtpd does so at once."""
