@@ -560,6 +560,8 @@ class TestForged:
             "helo=<x>: y [weir cause id]; from=<a@b.test>",
             "<c@d.test>: Recipient address rejected: no; from=<x [weir cause id]> to=<c@d.test> proto=ESMTP helo=<x>",
             "<[weir cause id]>: Recipient address rejected: no; from=<x> to=<c@d.test> proto=ESMTP helo=<x>",
+            "<a@b.test>: Recipient address rejected: x [weir cause id]; from=<a@b.test> to=<c@d.test> proto=ESMTP "
+            "helo=<x>: Sender address rejected: no; from=<a@b.test> to=<c@d.test> proto=ESMTP helo=<x>",
             "<c@d.test>: Recipient address rejected: [weir cause id] no; from=<x> to=<c@d.test> proto=ESMTP helo=<x>",
         ],
     )
