@@ -337,7 +337,7 @@ class Tracker:
 
     def _hold(self, queue_id: str, time: float, held: bool) -> Iterable[Outcome]:
         message = self._unqueued.pop(queue_id, None) or self._queued.get(queue_id)
-        if message is None:
+        if message is None or (held and message.held):  # said for each recipient
             return _NOTHING
         message.held = held
         self._queued[queue_id] = message

@@ -242,7 +242,7 @@ class TestNoEnd:
 
     def test_held_before_its_first_line(self) -> None:
         hold = "NOQUEUE: hold: RCPT from unknown[192.0.2.1]:4711: <x@y>: Recipient address x; from=<a@b> to=<x@y>"
-        log = Log().write("smtpd", hold).submit(A).submit(B)
+        log = Log().write("smtpd", hold).submit(A).write("smtpd", hold.replace("NOQUEUE", A)).submit(B)
         assert [(one.message.queue_id, one.held) for one in log.outcomes if isinstance(one, Held)] == [(A, True)]
 
     def test_held_and_deleted_by_hand(self) -> None:
