@@ -494,6 +494,8 @@ class TestForged:
         assert isinstance(quoted, Delivery)
         assert (quoted.status, quoted.dsn, quoted.text) == ("bounced", "5.1.1", "no such user")
         assert says("postfix/smtp", f"{ID}: to=<{forged}@dest.test>, {real}") is None
+        forged = "a>, relay=127.0.0.1[127.0.0.1]:10024, delay=0, delays=0/0/0/0, x="
+        assert says("postfix/smtp", f"{ID}: to=<{forged}@dest.test>, {real}") is None
 
     def test_a_server_that_writes_another_status(self) -> None:
         text = "host x[192.0.2.2] said: 550 no), dsn=2.0.0, status=sent (250 ok"
