@@ -53,6 +53,14 @@ def test_several_at_once() -> None:
     assert told == [("smtpd", BOB, CLIENT, 1), ("smtpd", BOB, OTHER, 1), ("smtpd", ALICE, CLIENT, 1)]
 
 
+def test_the_checkers_line_is_read_after_smtpds() -> None:
+    """It is in another file."""
+    said = [(2.0, smtpd("")), (3.0, smtpd("")), (4.0, smtpd(BOB)), (100.0, smtpd())]
+    late = [(0.0, auth()), (0.0, auth(method="ldap")), (1.0, auth()), (2.0, auth(BOB)), (100.0, auth())]
+    assert counted([*said, *late]) == [(one.service, one.user, CLIENT, 1) for _, one in said]
+    assert counted([*said, *late, (101.0, auth())])[4:] == [("auth", ALICE, CLIENT, 1)]
+
+
 def test_several_data_bases_that_do_not_grant_it() -> None:
     said = [(0.0, auth(method="ldap", reason="unknown user")), (0.0, auth()), (1.0, auth(method="ldap")), (1.0, auth())]
     tries = Tries()
