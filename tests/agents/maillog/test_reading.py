@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.maillog.asked import AskedMessages
+from agents.maillog.filters import WAIT
 from agents.maillog.outcomes import Message, Recent
 from agents.maillog.position import Position
 from agents.maillog.reading import Reading
-from agents.maillog.tracker import WAIT
 from tests.agents.maillog.test_tracker import SAMPLES
 from tests.weir.maillog.test_lines import mutated
 from weir import events, settings, tallies

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.maillog import tracker
+from agents.maillog.filters import WAIT
 from agents.maillog.outcomes import Accepted, Began, Delivered, Ended, Held, LoggedIn, Message, Outcome, Refused
-from agents.maillog.tracker import WAIT, Tracker
+from agents.maillog.tracker import Tracker
 from tests.weir.maillog.test_lines import mutated
 from weir.maillog.bounces import Kind
 from weir.maillog.lines import Parser
