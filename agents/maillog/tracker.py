@@ -30,6 +30,7 @@ from agents.maillog.outcomes import (
     Recent,
     Refused,
 )
+from weir.events import MAX_TEXT
 from weir.maillog import messages
 from weir.maillog.bounces import classify
 from weir.maillog.messages import Line
@@ -173,7 +174,7 @@ class Tracker:
             return _NOTHING
         is_new = said.sender and not said.original_queue_id  # no reply of a program, and none that was requeued
         uid = said.uid if is_new else -1
-        message = self._begin(Message(said.queue_id, line.time, uid=uid, sender=self._once(said.sender)))
+        message = self._begin(Message(said.queue_id, line.time, uid=uid, sender=self._once(said.sender[:MAX_TEXT])))
         return self._filters.told(Began(message, line.time, line.pid))
 
     def _message_id(self, line: Line, said: messages.MessageId) -> Iterable[Outcome]:
@@ -183,7 +184,7 @@ class Tracker:
                 return _NOTHING
             message = self._begin(Message(said.queue_id, line.time))
         if not said.resent and not message.message_id:  # a sender may have written several
-            message.message_id = said.message_id
+            message.message_id = said.message_id[:MAX_TEXT]
         message.instance = self._instance(line)
         return _NOTHING
 
@@ -195,7 +196,7 @@ class Tracker:
                 return _NOTHING  # tried once more
             message = known or self._begin(Message(said.queue_id, line.time))
             self._unqueued.pop(said.queue_id, None)
-        message.sender = message.user if said.sender == message.user else self._once(said.sender)
+        message.sender = message.user if said.sender == message.user else self._once(said.sender[:MAX_TEXT])
         message.size, message.recipients, message.held = said.size, said.recipients, False
         message.instance = self._instance(line)
         self._queued[said.queue_id] = message

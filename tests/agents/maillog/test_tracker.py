@@ -15,6 +15,7 @@ from agents.maillog.filters import WAIT
 from agents.maillog.outcomes import Accepted, Began, Delivered, Ended, Held, LoggedIn, Message, Outcome, Refused
 from agents.maillog.tracker import Tracker
 from tests.weir.maillog.test_lines import mutated
+from weir.events import MAX_TEXT
 from weir.maillog.bounces import Kind
 from weir.maillog.lines import Parser
 
@@ -354,6 +355,15 @@ class TestBounds:
         assert log.tracker.evicted == 100 - len(log.tracker)
         assert log.tracker.message(f"{99:06X}") is not None
         assert log.tracker.message(f"{0:06X}") is None
+
+    def test_of_long_texts_no_more_is_remembered_than_is_told(self) -> None:
+        long = "x" * 5000
+        log = Log().submit(A).write("cleanup", f"{A}: message-id=<{long}>")
+        log.write("qmgr", f"{A}: from=<{long}>, size=333, nrcpt=1 (queue active)")
+        log.write("pickup", f"{B}: uid=33 from=<{long}>")
+        for message in log.tracker.records():
+            assert len(message.message_id) <= MAX_TEXT
+            assert len(message.sender) == MAX_TEXT
 
     @pytest.mark.usefixtures("_few")
     def test_memory_is_bounded_where_only_the_queue_manager_is_heard(self) -> None:
