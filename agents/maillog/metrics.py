@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from agents.agent import Agent
 from agents.maillog.reader import MailLog
+from agents.maillog.rotation import Lost
 
 
 class MailLogCollector(Collector):
@@ -44,6 +45,7 @@ class MailLogCollector(Collector):
         losses = CounterMetricFamily(
             "weir_agent_log_losses", "Times that lines of the mail log were lost, or may have been", labels=["reason"]
         )
-        for reason, count in self._maillog.losses.items():
-            losses.add_metric([reason], count)
+        found = self._maillog.losses
+        for reason in Lost:  # those that did not happen too: Prometheus sees no rise of what was not there
+            losses.add_metric([reason.value], found[reason.value])
         yield losses

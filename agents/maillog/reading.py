@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
+from agents.maillog import outcomes
 from agents.maillog.asked import AskedMessages
 from agents.maillog.kept import Known
 from agents.maillog.outcomes import Message, Queued
@@ -95,6 +96,8 @@ class Reading:
     def _told(self, line: Line) -> Iterator[Told]:
         yield from self._tried(line.time)
         for outcome in self.tracker.track(line):
+            if isinstance(outcome, outcomes.LoggedIn):
+                self._tries.succeeded(line.time, outcome.user, outcome.client)
             event = self.teller.event(outcome)
             if event is not None:
                 yield event
@@ -103,6 +106,7 @@ class Reading:
             for failed in self._tries.take(line.time, said):
                 yield self.teller.login_failed(line.time, failed)
         elif isinstance(said, LoggedIn):
+            self._tries.succeeded(line.time, said.user, said.client_address)
             login = self.teller.logged_in(line.time, said)
             if login is not None:
                 yield login

@@ -1,11 +1,9 @@
 """The tracker ties the lines of a message together: from its queue id to who sent it and what became of it.
 
 Postfix's lines name a queue id, only the first one names the login. A content filter gives a message back as a new
-one: it is tied to the first by XFORWARD, by what the filter answered (`queued as`), or by what one before the queue
-did.
+one: see `agents.maillog.filters`.
 
 Invariants
-- Only a filter's word ties a message that has no login of its own to another one: no remote server's text can.
 - What is made here (notifications, forwards, replies of the null sender) has no user.
 - MAX_MESSAGES are remembered; those that had to go before their end are counted. A message that never came into the
   queue is forgotten after MAX_UNQUEUED seconds, one that the log does not end after MAX_AGE.
@@ -19,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from agents.maillog.filters import WAIT, Filters, bounded
 from agents.maillog.outcomes import (
     Accepted,
     Began,
@@ -30,8 +29,8 @@ from agents.maillog.outcomes import (
     Outcome,
     Recent,
     Refused,
-    Waiting,
 )
+from weir.events import MAX_TEXT
 from weir.maillog import messages
 from weir.maillog.bounces import classify
 from weir.maillog.messages import Line
@@ -41,8 +40,6 @@ MAX_MESSAGES = 1_000_000
 MAX_AGE = 8 * 86400.0
 """Seconds: Postfix gives a message up after five days, unless it is told otherwise (maximal_queue_lifetime)."""
 MAX_UNQUEUED = 3600.0
-WAIT = 10.0
-"""Seconds for which the outcomes of a message out of a content filter wait to be tied to its sender."""
 BATCH = 10_000
 """New messages after which the old ones are looked at: a dict finds its oldest entry slowly once many are gone."""
 MAX_SESSIONS = 10_000
@@ -58,8 +55,8 @@ class Tracker:
     """The messages that are in this host's queues."""
 
     def __init__(self, filters: Collection[str] = ()) -> None:
-        """`filters` are the addresses of content filters on other hosts; those on this one need not be named."""
-        self._filters = frozenset(filters)
+        """`filters` are the addresses of content filters on other hosts."""
+        self._filters = Filters(filters, self.message)
         self._unqueued: dict[str, Message] = {}
         """By queue id, the oldest first: those that did not come into the queue yet."""
         self._queued: dict[str, Message] = {}
@@ -68,12 +65,6 @@ class Tracker:
         """By the smtpd's process id: user and client of a session in which a message was sent."""
         self._ahead: dict[int, str] = {}
         """By the smtpd's process id: `hold` or `discard`, said of a message before its first line."""
-        self._waiting: dict[str, Waiting] = {}
-        """By queue id: messages that may have come out of a filter."""
-        self._expected: dict[str, Waiting] = {}
-        """By the queue id that a filter answered and that is not known yet: what was put into the filter."""
-        self._tied: dict[str, str] = {}
-        """By queue id of a message out of a filter: the queue id of the one put into it."""
         self._ended: dict[str, float] = {}
         """Queue ids of refused and discarded messages: a line of theirs may still come."""
         self._same: dict[str, str] = {}
@@ -112,20 +103,12 @@ class Tracker:
 
     def flush(self, now: float) -> list[Outcome]:
         """What has waited long enough for the other end of a filter; also to be asked for while no lines come."""
-        done: list[Outcome] = []
-        for kept in (self._waiting, self._expected):
-            while kept:
-                queue_id, waiting = next(iter(kept.items()))
-                if now < waiting.until <= now + WAIT and len(kept) <= MAX_RECENT:  # and the clock was not set back
-                    break
-                del kept[queue_id]
-                done += waiting.outcomes
-        return done
+        return self._filters.flush(now)
 
     @property
     def waiting(self) -> bool:
         """Whether outcomes of lines before are still to be told."""
-        return bool(self._waiting or self._expected)
+        return bool(self._filters.waiting or self._filters.expected)
 
     def message(self, queue_id: str) -> Message | None:
         return self._queued.get(queue_id) or self._unqueued.get(queue_id)
@@ -136,7 +119,8 @@ class Tracker:
 
     def recent(self) -> Recent:
         """What is known beside them, as it is now: to be encoded before the next line."""
-        return Recent(self._sessions, self._ahead, self._waiting, self._expected, self._tied, self._ended)
+        filters = self._filters
+        return Recent(self._sessions, self._ahead, filters.waiting, filters.expected, filters.tied, self._ended)
 
     def restore(self, records: Iterable[Message], recent: Recent | None = None) -> None:
         """Take in what `records` and `recent` told before a restart; all records before what is `recent`."""
@@ -148,24 +132,12 @@ class Tracker:
             return
         self._sessions.update(recent.sessions)
         self._ahead.update(recent.ahead)
-        self._tied.update(recent.tied)
         self._ended.update(recent.ended)
-        self._waiting.update({queue_id: self._again(one) for queue_id, one in recent.waiting.items()})
-        self._expected.update({queue_id: self._again(one) for queue_id, one in recent.expected.items()})
+        self._filters.restore(recent)
 
     def in_queue(self) -> Iterator[Message]:
         """The messages that are in a queue, on hold or not."""
         return iter(self._queued.values())
-
-    def _again(self, waiting: Waiting) -> Waiting:
-        """With the message itself in all places, as it was before."""
-        own = waiting.message
-        message = self.message(own.queue_id) or own
-        outcomes = [
-            msgspec.structs.replace(one, message=message) if one.message.queue_id == own.queue_id else one
-            for one in waiting.outcomes
-        ]
-        return Waiting(message, waiting.until, outcomes)
 
     def _connected(self, line: Line, _: object) -> Iterable[Outcome]:
         self._sessions.pop(line.pid, None)
@@ -178,20 +150,15 @@ class Tracker:
         if user:
             if self._sessions.get(line.pid) != (user, client):
                 outcomes.append(LoggedIn(line.time, user, client))
-                self._bounded(self._sessions, MAX_SESSIONS)[line.pid] = user, client
+                bounded(self._sessions, MAX_SESSIONS)[line.pid] = user, client
         else:
             self._sessions.pop(line.pid, None)
         if not said.queue_id:
             return outcomes
         message = self._begin(Message(said.queue_id, line.time, user, client=client))
-        if not user and self._is_filter(client):
-            expected = self._expected.pop(said.queue_id, None)
-            sender = expected.message if expected else self.message(said.original_queue_id)
-            if sender is not None:
-                self._tie(message, sender)
-                return outcomes
-            self._waiting[said.queue_id] = Waiting(message, line.time + WAIT, [])
-        outcomes += self._told(Began(message, line.time, line.pid))
+        if not user and client in self._filters and self._filters.gave(message, said.original_queue_id):
+            return outcomes
+        outcomes += self._filters.told(Began(message, line.time, line.pid))
         match self._ahead.pop(line.pid, ""):
             case "discard":
                 outcomes += self._end(said.queue_id, line.time, "discarded")
@@ -207,8 +174,8 @@ class Tracker:
             return _NOTHING
         is_new = said.sender and not said.original_queue_id  # no reply of a program, and none that was requeued
         uid = said.uid if is_new else -1
-        message = self._begin(Message(said.queue_id, line.time, uid=uid, sender=self._once(said.sender)))
-        return self._told(Began(message, line.time, line.pid))
+        message = self._begin(Message(said.queue_id, line.time, uid=uid, sender=self._once(said.sender[:MAX_TEXT])))
+        return self._filters.told(Began(message, line.time, line.pid))
 
     def _message_id(self, line: Line, said: messages.MessageId) -> Iterable[Outcome]:
         message = self._unqueued.get(said.queue_id) or self._queued.get(said.queue_id)
@@ -217,7 +184,7 @@ class Tracker:
                 return _NOTHING
             message = self._begin(Message(said.queue_id, line.time))
         if not said.resent and not message.message_id:  # a sender may have written several
-            message.message_id = said.message_id
+            message.message_id = said.message_id[:MAX_TEXT]
         message.instance = self._instance(line)
         return _NOTHING
 
@@ -229,13 +196,13 @@ class Tracker:
                 return _NOTHING  # tried once more
             message = known or self._begin(Message(said.queue_id, line.time))
             self._unqueued.pop(said.queue_id, None)
-        message.sender = message.user if said.sender == message.user else self._once(said.sender)
+        message.sender = message.user if said.sender == message.user else self._once(said.sender[:MAX_TEXT])
         message.size, message.recipients, message.held = said.size, said.recipients, False
         message.instance = self._instance(line)
         self._queued[said.queue_id] = message
         if message.parent not in ("", said.queue_id) or not (message.client or message.uid >= 0):
             return _NOTHING  # it was accepted before, or made here
-        return self._told(Accepted(message, line.time))
+        return self._filters.told(Accepted(message, line.time))
 
     def _delivery(self, line: Line, said: messages.Delivery) -> Iterable[Outcome]:
         status = _STATUSES.get(said.status)
@@ -244,12 +211,12 @@ class Tracker:
         message = self.message(said.queue_id) or self._begin(Message(said.queue_id, line.time))
         if status == "sent":
             delivered = Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, None, said.text)
-            if (found := _QUEUED_AS(said.text)) and self._is_filter(_address(said.relay)):
-                return self._passed_on(found[1], message, delivered)
-            return self._told(delivered)
+            if (found := _QUEUED_AS(said.text)) and _address(said.relay) in self._filters:
+                return self._filters.took(found[1], message, delivered)
+            return self._filters.told(delivered)
         bounce = classify(said.dsn, said.text)
         told = Delivered(message, line.time, status, said.recipient, said.relay, said.dsn, bounce, said.text)
-        return self._told(told)
+        return self._filters.told(told)
 
     def _removed(self, line: Line, said: messages.Removed) -> Iterable[Outcome]:
         return self._end(said.queue_id, line.time, "removed")
@@ -262,19 +229,8 @@ class Tracker:
         outcomes: list[Outcome] = []
         if verb == "reject":
             user, client = self._sender(line, said)
-            outcomes.append(
-                Refused(
-                    line.time,
-                    user,
-                    client,
-                    said.stage,
-                    said.code,
-                    said.dsn,
-                    said.recipient,
-                    said.queue_id,
-                    said.decision,
-                )
-            )
+            refused = (said.stage, said.code, said.dsn, said.recipient, said.queue_id, said.decision)
+            outcomes.append(Refused(line.time, user, client, *refused))
             if said.stage in ("END-OF-MESSAGE", "header", "body"):
                 outcomes += self._end(said.queue_id, line.time, "refused")
         elif verb in ("hold", "discard") and not said.queue_id:
@@ -286,7 +242,7 @@ class Tracker:
         elif said.action == "proxy-accept" and (found := _QUEUED_AS(said.text)):
             user, client = self._sessions.get(line.pid, ("", ""))
             if user and client == said.client_address:
-                outcomes += self._passed_on(found[1], Message("", line.time, user, client=client), None)
+                outcomes += self._filters.took(found[1], Message("", line.time, user, client=client), None)
         return outcomes
 
     def _sender(self, line: Line, said: messages.Action) -> tuple[str, str]:
@@ -311,44 +267,18 @@ class Tracker:
             return self._hold(said.queue_id, line.time, said.change == "placed on hold")
         return _NOTHING  # one that is requeued goes on under another id: pickup tells which
 
-    def _passed_on(self, queue_id: str, sender: Message, delivered: Delivered | None) -> Iterable[Outcome]:
-        """A message was put into a content filter, and came back under another queue id; what becomes of it is told
-        of that one. `delivered` is what is to be told if it does not come back to us."""
-        waiting = self._waiting.pop(queue_id, None)
-        if waiting is not None:
-            self._tie(waiting.message, sender)
-            told = Began | Accepted if sender.queue_id else Began  # of one before the queue nothing was told yet
-            return [one for one in waiting.outcomes if not isinstance(one, told)]
-        if self._tied.get(queue_id) == sender.queue_id:
-            return _NOTHING  # another recipient of it
-        if self.message(queue_id) is not None:
-            return (delivered,) if delivered else _NOTHING  # it has a sender of its own
-        expected = self._expected.get(queue_id)
-        if expected is None:
-            until = (delivered.time if delivered else sender.since) + WAIT
-            expected = self._expected[queue_id] = Waiting(sender, until, [])
-        if delivered:
-            expected.outcomes.append(delivered)
-        return _NOTHING
-
-    def _tie(self, message: Message, sender: Message) -> None:
-        message.user, message.uid, message.client = sender.user, sender.uid, sender.client
-        message.since, message.parent = sender.since, sender.queue_id or message.queue_id
-        self._bounded(self._tied, MAX_RECENT)[message.queue_id] = sender.queue_id
-
     def _hold(self, queue_id: str, time: float, held: bool) -> Iterable[Outcome]:
         message = self._unqueued.pop(queue_id, None) or self._queued.get(queue_id)
-        if message is None:
+        if message is None or (held and message.held):  # said for each recipient
             return _NOTHING
         message.held = held
         self._queued[queue_id] = message
-        return self._told(Held(message, time, held))
+        return self._filters.told(Held(message, time, held))
 
     def _begin(self, message: Message) -> Message:
         """A new message; if one of that id is still there, its end was not told."""
         self.forgotten += self._pop(message.queue_id) is not None
-        if self._waiting:
-            self._waiting.pop(message.queue_id, None)
+        self._filters.waiting.pop(message.queue_id, None)
         self._unqueued[message.queue_id] = message
         self._new += 1
         if self._new >= BATCH:
@@ -360,15 +290,8 @@ class Tracker:
         if message is None:
             return _NOTHING
         if how in ("refused", "discarded"):
-            self._bounded(self._ended, MAX_RECENT)[queue_id] = time
-        return self._told(Ended(message, time, how))
-
-    def _told(self, outcome: Began | Accepted | Delivered | Ended | Held) -> Iterable[Outcome]:
-        """The outcome, unless it waits to be tied to its sender."""
-        if self._waiting and (waiting := self._waiting.get(outcome.message.queue_id)) is not None:
-            waiting.outcomes.append(outcome)
-            return _NOTHING
-        return (outcome,)
+            bounded(self._ended, MAX_RECENT)[queue_id] = time
+        return self._filters.told(Ended(message, time, how))
 
     def _pop(self, queue_id: str) -> Message | None:
         return self._queued.pop(queue_id, None) or self._unqueued.pop(queue_id, None)
@@ -388,9 +311,6 @@ class Tracker:
             for queue_id in gone:
                 del kept[queue_id]
 
-    def _is_filter(self, address: str) -> bool:
-        return address.startswith(("127.", "/")) or address == "::1" or address in self._filters
-
     def _instance(self, line: Line) -> str:
         """The name of the instance; smtpd's may say more (`postfix/submission`), these daemons' does not."""
         return self._once(line.service.partition("/")[0])
@@ -399,13 +319,6 @@ class Tracker:
         if len(self._same) >= MAX_SESSIONS:
             self._same.clear()
         return self._same.setdefault(name, name)
-
-    @staticmethod
-    def _bounded(kept: dict[Any, Any], limit: int) -> dict[Any, Any]:
-        """The dict, with room for one more."""
-        if len(kept) >= limit:
-            del kept[next(iter(kept))]
-        return kept
 
 
 def _address(relay: str) -> str:

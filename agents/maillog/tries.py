@@ -6,13 +6,17 @@
 
 smtpd and Dovecot's login processes tell of a try themselves. What the process that checks passwords (Dovecot's `auth`,
 saslauthd) said before only adds the name; it is told by itself if nobody else has told of the try within WAIT seconds.
+If it writes into a file of its own, its line may also be read after smtpd's.
+
+Where several data bases are asked one after the other, each of them may have a line: they are of one try, and of none
+if a later one grants the login.
 
 Invariants: tries at which nothing was checked do not count; memory is bounded; the clock is that of the lines.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, takewhile
 
 import msgspec
 
@@ -20,11 +24,15 @@ from weir.maillog.messages import LoginFailed
 
 WAIT = 30.0
 """Seconds: a failed try is answered late on purpose, and smtpd tells of it then."""
+ONE_TRY = 2.0
+"""Seconds within which the data bases are asked: a client that is refused waits longer (auth_failure_delay)."""
 TOLD = 600.0
 """Seconds for which a try that was told is remembered: a login process tells of it once more at its client's end."""
 MAX_CLIENTS = 10_000
 MAX_TRIES = 1000
 """Of one client; and of all of them ten times as many that wait."""
+MAX_ANSWERED = 100
+"""Of one client."""
 _CHECKERS = ("auth", "saslauthd")
 _COUNTED = ("credentials", "unknown user")
 
@@ -36,7 +44,11 @@ class Try(msgspec.Struct):
     failed: LoginFailed
     told: bool = False
     taken: bool = False
-    """Another program has told of it."""
+    """Another program has told of it, or it was none."""
+    methods: list[str] = []
+    """The data bases that did not grant it."""
+    answered: bool = False
+    """smtpd has told of it, and no checker did so far."""
 
 
 class Tries:
@@ -45,18 +57,23 @@ class Tries:
         """The oldest first."""
         self._by_client: dict[str, deque[Try]] = {}
         """Those that others may tell of yet; saslauthd knows no client."""
+        self._answered: dict[str, deque[Try]] = {}
+        """Those that smtpd has told of, and a checker may yet."""
 
     def take(self, time: float, failed: LoginFailed) -> Iterator[LoginFailed]:
         """What is to be counted for a line, if anything; `flush` comes before it."""
         if failed.reason not in _COUNTED:
             return
         if failed.service in _CHECKERS:
-            self._add(Try(time, failed))
+            if not self._is_answered(time, failed) and not self._is_further(time, failed):
+                self._add(Try(time, failed, methods=[failed.method]))
             return
         told, user = 0, failed.user
         for _ in range(failed.tries):
             found = self._find(time, failed)
             if found is None:
+                if failed.service == "smtpd":
+                    self._add(Try(time, failed, told=True, answered=True))
                 break
             found.taken = True
             self._by_client[found.failed.client_address].remove(found)
@@ -64,6 +81,12 @@ class Tries:
             user = user or found.failed.user
         if told < failed.tries:
             yield msgspec.structs.replace(failed, user=user, tries=failed.tries - told)
+
+    def succeeded(self, time: float, user: str, client: str) -> None:
+        """A login was granted."""
+        for one in self._just_now(time, user, client):
+            one.taken = True
+            self._by_client[client].remove(one)
 
     def flush(self, now: float) -> list[Try]:
         """What nobody else has told of in time."""
@@ -77,7 +100,11 @@ class Tries:
 
     def records(self) -> list[Try]:
         """All that is remembered, the oldest first."""
-        found = {id(one): one for one in chain(self._waiting, *self._by_client.values()) if not one.taken}
+        found = {
+            id(one): one
+            for one in chain(self._waiting, *self._by_client.values(), *self._answered.values())
+            if not one.taken
+        }
         return sorted(found.values(), key=lambda one: one.time)
 
     def restore(self, records: Iterable[Try]) -> None:
@@ -88,12 +115,39 @@ class Tries:
     def _add(self, one: Try) -> None:
         if not one.told:
             self._waiting.append(one)
+        kept, limit = (self._answered, MAX_ANSWERED) if one.answered else (self._by_client, MAX_TRIES)
         client = one.failed.client_address
-        if client not in self._by_client:
-            if len(self._by_client) >= MAX_CLIENTS:
-                del self._by_client[next(iter(self._by_client))]
-            self._by_client[client] = deque(maxlen=MAX_TRIES)
-        self._by_client[client].append(one)
+        if client not in kept:
+            if len(kept) >= MAX_CLIENTS:
+                del kept[next(iter(kept))]
+            kept[client] = deque(maxlen=limit)
+        kept[client].append(one)
+
+    def _is_answered(self, time: float, failed: LoginFailed) -> bool:
+        """Whether the line is of a try that smtpd has told of already."""
+        for one in self._answered.get(failed.client_address, ()):
+            is_before = time <= one.time <= time + WAIT
+            is_same = not one.failed.user or _same(failed.user, one.failed.user)
+            if is_before and is_same and failed.method not in one.methods:
+                one.methods.append(failed.method)
+                return True
+        return False
+
+    def _is_further(self, time: float, failed: LoginFailed) -> bool:
+        """Whether the line is of a try that another data base did not grant either."""
+        for one in self._just_now(time, failed.user, failed.client_address):
+            if failed.method not in one.methods:
+                one.methods.append(failed.method)
+                if failed.reason == "credentials":  # one of them knows the user
+                    one.failed = msgspec.structs.replace(one.failed, reason=failed.reason)
+                return True
+        return False
+
+    def _just_now(self, time: float, user: str, client: str) -> list[Try]:
+        """Tries of a moment ago, the newest first, that nobody else has told of."""
+        tries = reversed(self._by_client.get(client, ()))
+        recent = takewhile(lambda one: one.time > time - ONE_TRY, tries)
+        return [one for one in recent if not one.told and _same(user, one.failed.user)]
 
     def _find(self, time: float, failed: LoginFailed) -> Try | None:
         """The oldest try that may be the one that this program tells of: smtpd does so at once."""

@@ -27,8 +27,8 @@ from weir.maillog.smtpd import action, tls
 
 _DELIVERY = whole(
     rf"({QUEUE_ID}): to=<({ADDRESS})>(?:, orig_to=<({ADDRESS})>)?, relay=([^\s,]++)(?:, conn_use=\d++)?"
-    r", delay=(\d++(?:\.\d++)?), delays=[\d./]++(?:, (?!dsn=)[a-z_]++=[^\s,]*+)*+, dsn=([245]\.\d{1,3}\.\d{1,3})"
-    r", status=([A-Za-z-]++)(?: \((.*))?"
+    r", delay=(\d++(?:\.\d++)?), delays=[\d./]++(?:, (?!(?:relay|delays?|dsn)=)[a-z_]++=[^\s,]*+)*+"
+    r", dsn=([245]\.\d{1,3}\.\d{1,3}), status=([A-Za-z-]++)(?: \((.*))?"
 )
 _QUEUED = whole(rf"({QUEUE_ID}): from=<(.*)>, size=(\d{{1,18}}), nrcpt=(\d{{1,9}}) \(queue \w+\)")
 _REMOVED = whole(rf"({QUEUE_ID}): removed")

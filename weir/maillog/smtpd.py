@@ -140,7 +140,8 @@ def action(text: str) -> Message | None:
     queue_id, name, stage, client_name, client_address, code, dsn, rest = found.groups("")
     reason = _REASON(rest)
     said, sender, recipient, helo, user = reason.groups("") if reason else ("",) * 5
-    ours = _OURS(said)
+    # Postfix leaves no angle brackets in a HELO: with some, an address without quotes has written what stands before.
+    ours = _OURS(said) if not {"<", ">"} & set(helo) else None
     return Action(
         bare(queue_id),
         name,

@@ -4,14 +4,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 
+from agents.agent import Agent
 from agents.maillog import again, reader
 from agents.maillog.asked import AskedMessages
+from agents.maillog.metrics import MailLogCollector
 from agents.maillog.position import Position
 from agents.maillog.reader import MailLog
+from agents.maillog.rotation import Lost
 from agents.maillog.telling import Told
 from fleet.process import wait_until
 from weir import settings
@@ -164,6 +169,20 @@ def test_a_log_that_is_not_followed_any_more_begins_at_its_end(host: Host) -> No
         host.write(DELIVER)
         host.wait(Delivery)
     assert len(host.spool.events) == 1
+
+
+def test_a_first_loss_is_a_rise(host: Host) -> None:
+    """An alert on a counter's rise needs the counter before."""
+    agent = cast(Agent, SimpleNamespace(unasked=0, holding=None))
+
+    def losses(log: MailLog) -> dict[str, float]:
+        (family,) = [one for one in MailLogCollector(log, agent).collect() if one.name == "weir_agent_log_losses"]
+        return {sample.labels["reason"]: sample.value for sample in family.samples}
+
+    with host.following() as log:
+        assert losses(log) == {reason.value: 0 for reason in Lost}
+        host.write("x" * 20_000 + "\n")
+        wait_until(lambda: losses(log)["too long"] == 1, 5, "the loss")
 
 
 def test_entries_of_the_journal_between_two_cursors(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.maillog.asked import AskedMessages
+from agents.maillog.filters import WAIT
 from agents.maillog.outcomes import Message, Recent
 from agents.maillog.position import Position
 from agents.maillog.reading import Reading
-from agents.maillog.tracker import WAIT
 from tests.agents.maillog.test_tracker import SAMPLES
 from tests.weir.maillog.test_lines import mutated
 from weir import events, settings, tallies
@@ -151,6 +151,15 @@ def test_a_failed_login_is_told_once_and_a_successful_one_too() -> None:
         ("imap-login", "bob@weir.test", "192.0.2.2", ""),
         ("smtpd", "alice@weir.test", "192.0.2.1", ""),
     ]
+
+
+def test_a_login_that_the_second_data_base_grants_is_no_failed_one() -> None:
+    log = Log()
+    log.write("dovecot", "auth: ldap(alice,192.0.2.1): unknown user", 0).submit()
+    log.write("dovecot", "auth: ldap(bob,192.0.2.2): unknown user", 0)
+    log.write("dovecot", "imap-login: Login: user=<Bob>, method=PLAIN, rip=192.0.2.2, lip=192.0.2.3, mpid=1", 0)
+    log.found += log.reading.flush(log.reading.newest + 100)
+    assert {one.failed for one in log.found if isinstance(one, Login)} == {""}
 
 
 def test_failed_logins_that_syslog_has_as_one_line_are_as_many() -> None:

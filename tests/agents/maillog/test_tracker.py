@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.maillog import tracker
+from agents.maillog.filters import WAIT
 from agents.maillog.outcomes import Accepted, Began, Delivered, Ended, Held, LoggedIn, Message, Outcome, Refused
-from agents.maillog.tracker import WAIT, Tracker
+from agents.maillog.tracker import Tracker
 from tests.weir.maillog.test_lines import mutated
+from weir.events import MAX_TEXT
 from weir.maillog.bounces import Kind
 from weir.maillog.lines import Parser
 
@@ -248,7 +250,7 @@ class TestNoEnd:
 
     def test_held_before_its_first_line(self) -> None:
         hold = "NOQUEUE: hold: RCPT from unknown[192.0.2.1]:4711: <x@y>: Recipient address x; from=<a@b> to=<x@y>"
-        log = Log().write("smtpd", hold).submit(A).submit(B)
+        log = Log().write("smtpd", hold).submit(A).write("smtpd", hold.replace("NOQUEUE", A)).submit(B)
         assert [(one.message.queue_id, one.held) for one in log.outcomes if isinstance(one, Held)] == [(A, True)]
 
     def test_held_and_deleted_by_hand(self) -> None:
@@ -359,6 +361,15 @@ class TestBounds:
         assert log.tracker.evicted == 100 - len(log.tracker)
         assert log.tracker.message(f"{99:06X}") is not None
         assert log.tracker.message(f"{0:06X}") is None
+
+    def test_of_long_texts_no_more_is_remembered_than_is_told(self) -> None:
+        long = "x" * 5000
+        log = Log().submit(A).write("cleanup", f"{A}: message-id=<{long}>")
+        log.write("qmgr", f"{A}: from=<{long}>, size=333, nrcpt=1 (queue active)")
+        log.write("pickup", f"{B}: uid=33 from=<{long}>")
+        for message in log.tracker.records():
+            assert len(message.message_id) <= MAX_TEXT
+            assert len(message.sender) == MAX_TEXT
 
     @pytest.mark.usefixtures("_few")
     def test_memory_is_bounded_where_only_the_queue_manager_is_heard(self) -> None:

@@ -13,8 +13,10 @@ CLIENT, OTHER = "192.0.2.1", "192.0.2.2"
 Said = tuple[float, LoginFailed]
 
 
-def auth(user: str = ALICE, client: str = CLIENT, service: str = "auth") -> LoginFailed:
-    return LoginFailed(service, user, client, "PLAIN", "credentials")
+def auth(
+    user: str = ALICE, client: str = CLIENT, service: str = "auth", method: str = "sql", reason: str = "credentials"
+) -> LoginFailed:
+    return LoginFailed(service, user, client, method, reason)
 
 
 def smtpd(user: str = ALICE, client: str = CLIENT, reason: str = "credentials") -> LoginFailed:
@@ -49,6 +51,32 @@ def test_several_at_once() -> None:
     said = [(0.0, auth()), (0.5, auth(BOB)), (1.0, auth(BOB, OTHER)), (2.0, smtpd(BOB)), (2.0, smtpd("", OTHER))]
     told = counted([*said, (3.0, smtpd())])
     assert told == [("smtpd", BOB, CLIENT, 1), ("smtpd", BOB, OTHER, 1), ("smtpd", ALICE, CLIENT, 1)]
+
+
+def test_the_checkers_line_is_read_after_smtpds() -> None:
+    """It is in another file."""
+    said = [(2.0, smtpd("")), (3.0, smtpd("")), (4.0, smtpd(BOB)), (100.0, smtpd())]
+    late = [(0.0, auth()), (0.0, auth(method="ldap")), (1.0, auth()), (2.0, auth(BOB)), (100.0, auth())]
+    assert counted([*said, *late]) == [(one.service, one.user, CLIENT, 1) for _, one in said]
+    assert counted([*said, *late, (101.0, auth())])[4:] == [("auth", ALICE, CLIENT, 1)]
+
+
+def test_several_data_bases_that_do_not_grant_it() -> None:
+    said = [(0.0, auth(method="ldap", reason="unknown user")), (0.0, auth()), (1.0, auth(method="ldap")), (1.0, auth())]
+    tries = Tries()
+    assert counted(said, tries) == [("auth", ALICE, CLIENT, 1)] * 2
+    assert counted([*said, (2.0, smtpd("")), (3.0, smtpd(""))]) == [("smtpd", ALICE, CLIENT, 1)] * 2
+    tries = Tries()
+    assert [*tries.take(*said[0]), *tries.take(*said[1])] == []
+    assert [one.failed.reason for one in tries.flush(WAIT)] == ["credentials"]
+
+
+def test_a_data_base_that_does_not_grant_it_and_one_that_does() -> None:
+    tries = Tries()
+    for time, client in ((0.0, CLIENT), (1.0, OTHER), (5.0, CLIENT)):
+        assert [*tries.take(time, auth(client=client))] == []
+    tries.succeeded(5.5, "Alice", CLIENT)
+    assert [(one.time, one.failed.client_address) for one in tries.flush(1e9)] == [(0.0, CLIENT), (1.0, OTHER)]
 
 
 def test_nobody_else_tells_of_it() -> None:

@@ -494,6 +494,8 @@ class TestForged:
         assert isinstance(quoted, Delivery)
         assert (quoted.status, quoted.dsn, quoted.text) == ("bounced", "5.1.1", "no such user")
         assert says("postfix/smtp", f"{ID}: to=<{forged}@dest.test>, {real}") is None
+        forged = "a>, relay=127.0.0.1[127.0.0.1]:10024, delay=0, delays=0/0/0/0, x="
+        assert says("postfix/smtp", f"{ID}: to=<{forged}@dest.test>, {real}") is None
 
     def test_a_server_that_writes_another_status(self) -> None:
         text = "host x[192.0.2.2] said: 550 no), dsn=2.0.0, status=sent (250 ok"
@@ -560,6 +562,8 @@ class TestForged:
             "helo=<x>: y [weir cause id]; from=<a@b.test>",
             "<c@d.test>: Recipient address rejected: no; from=<x [weir cause id]> to=<c@d.test> proto=ESMTP helo=<x>",
             "<[weir cause id]>: Recipient address rejected: no; from=<x> to=<c@d.test> proto=ESMTP helo=<x>",
+            "<a@b.test>: Recipient address rejected: x [weir cause id]; from=<a@b.test> to=<c@d.test> proto=ESMTP "
+            "helo=<x>: Sender address rejected: no; from=<a@b.test> to=<c@d.test> proto=ESMTP helo=<x>",
             "<c@d.test>: Recipient address rejected: [weir cause id] no; from=<x> to=<c@d.test> proto=ESMTP helo=<x>",
         ],
     )
