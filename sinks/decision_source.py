@@ -1,7 +1,7 @@
 """Where `weir notify` reads weir.decisions: whole at each assignment, and what is past the committed offsets as new.
 
-Invariants: what is not new only says what was told already; a new group begins at the end; an offset is committed when
-all that was given to tellers until then is finished, whatever became of the assignment meanwhile.
+Invariants: what is not new only says what was told already, and comes before all that is new; a new group begins at the
+end; an offset is committed when all that was given to tellers until then is finished, whatever the assignment.
 """
 
 import time
@@ -18,6 +18,8 @@ _STEP = 0.1
 """Seconds until a signal is heard."""
 _AT_ONCE = 1000
 _ASK_SECONDS = 10.0
+_HOLD_SECONDS = 30.0
+"""What is new waits no longer for a partition that cannot be read."""
 _TELL_SECONDS = 30.0
 """Between two log lines about Kafka's errors."""
 
@@ -60,6 +62,11 @@ class DecisionSource:
         self.progress = Progress()
         self._starts: dict[int, int] = {}
         """Partition that is ours → the first offset that is new."""
+        self._behind: set[int] = set()
+        """Partitions that were not read to their first new offset yet."""
+        self._held: list[Record] = []
+        """What is new, meanwhile."""
+        self._hold_until = 0.0
         self._told = -_TELL_SECONDS
         self._consumer = Consumer(
             kafka.client(settings.kafka)
@@ -68,6 +75,7 @@ class DecisionSource:
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
                 "partition.assignment.strategy": "range",  # eager: whoever is assigned is assigned all anew
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 1500,
@@ -87,14 +95,29 @@ class DecisionSource:
             self._consumer.unsubscribe()
             self._subscribe()
             return []
-        found = []
+        known: list[Record] = []
         for message in messages:
-            error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
-            if error is not None:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 self._tell(error)
-            elif (start := self._starts.get(partition)) is not None:
-                found.append(Record(partition, offset, message.value(), offset >= start))
-        return found
+                continue
+            partition, offset = message.partition() or 0, message.offset() or 0
+            start = self._starts.get(partition)
+            if start is None:
+                continue  # it is another's now
+            if offset >= start:
+                self._behind.discard(partition)
+            if error is None:
+                record = Record(partition, offset, message.value(), offset >= start)
+                (self._held if record.new else known).append(record)
+        return known + self._released()
+
+    def _released(self) -> list[Record]:
+        """What is new, as soon as all that is known was read."""
+        if self._behind and time.monotonic() < self._hold_until:
+            return []
+        held, self._held = self._held, []
+        return held
 
     def commit(self, finished: int) -> None:
         """Commit what has become free; `finished`: decisions that every teller is done with."""
@@ -136,13 +159,14 @@ class DecisionSource:
             starts[place.partition] = high if place.offset < 0 else place.offset if place.offset <= high else low
         if unknown:
             consumer.commit(offsets=unknown, asynchronous=False)  # what comes from here on is told, whenever we end
-        self._starts = starts
+        self._starts, self._behind, self._held = starts, set(starts), []
+        self._hold_until = time.monotonic() + _HOLD_SECONDS
         consumer.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING) for place in partitions])
         log.info("assigned", partitions=len(partitions))
 
     def _revoked(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self.progress.forget()
-        self._starts = {}
+        self._starts, self._behind, self._held = {}, set(), []
 
     def _tell(self, error: KafkaError) -> None:
         now = time.monotonic()
