@@ -1,7 +1,10 @@
 """Destinations: Apprise's URLs, of which nothing is told."""
 
+import re
+
 import pytest
 
+from fleet.own import CHECKOUT
 from fleet.process import free_port
 from sinks import destinations
 from sinks.alerts import TEST
@@ -51,6 +54,12 @@ def test_what_is_too_long_for_a_pager_is_cut() -> None:
     (sent,) = plugin._apply_overflow("x" * 5000, "title")
     assert len(sent["body"]) <= plugin.body_maxlen
     assert destination.name == "1 Pager Duty"
+
+
+def test_the_examples_of_the_documentation_are_understood() -> None:
+    examples = re.findall(r"^    (\w+://\S+)$", (CHECKOUT / "docs/alerts.md").read_text(), re.MULTILINE)
+    names = [Destination(number, url).name for number, url in enumerate(examples, 1)]
+    assert names == ["1 E-Mail", "2 Pager Duty", "3 Slack", "4 ntfy", "5 JSON"]
 
 
 def test_none_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
