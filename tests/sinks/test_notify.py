@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from fleet.dovecot import Dovecot
 from fleet.kafka import Kafka
@@ -22,12 +22,16 @@ from fleet.mail_sink import MailSink
 from fleet.own import CHECKOUT, Notify
 from fleet.postfix import PostfixHost
 from fleet.process import free_port, wait_until
+from sinks.decision_source import DecisionSource
 from tests.faults.system import create_topics
 from tests.fleet.conftest import directory
 from tests.sinks.test_told import record
 from tests.sinks.webhook import TOKEN, Webhook
 from weir import decisions, subjects, topics
 from weir.decisions import Decision
+from weir.settings import Kafka as KafkaSettings
+from weir.settings import Notify as NotifySettings
+from weir.settings import Settings
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(120)]
 __all__ = ["directory"]
@@ -321,6 +325,33 @@ def _test(*urls: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_an_assignment_without_its_committed_offsets_is_begun_anew(kafka: Kafka) -> None:
+    """Else nobody would know what is new."""
+    failures = [KafkaException(KafkaError(KafkaError._TIMED_OUT))]
+
+    class Failing(DecisionSource):
+        def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            if failures:
+                raise failures.pop()
+            super()._assigned(consumer, partitions)
+
+    bootstrap, group = kafka.bootstrap, f"notify-{name()}".replace("@", ".")
+    source = Failing(Settings(kafka=KafkaSettings(bootstrap_servers=bootstrap), notify=NotifySettings(group=group)))
+    try:
+        known = wait_until(lambda: source.read() and source._starts, 30, "an assignment")
+        assert not failures
+        assert set(known) == set(range(subjects.PARTITIONS))
+        account = name()
+        write(kafka, decision(account))
+        wait_until(
+            lambda: [one for one in source.read() if one.new and account in (one.value or b"").decode()],
+            20,
+            "the record",
+        )
+    finally:
+        source.close()
 
 
 def test_kafka_is_away_at_the_start_and_again_later(directory: Path, kafka: Kafka, webhook: Webhook) -> None:
