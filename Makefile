@@ -25,7 +25,7 @@ setup: .cache/packages .cache/python .cache/kafka/kafka.jsa ## install all that 
 	@mkdir -p .cache
 	@echo "== Python packages into .venv (about a minute the first time)"
 	@python3 -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[streams,sinks,embedded,dashboards,dev]'
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[streams,sinks,embedded,dashboards,notify,dev]'
 	@touch $@
 
 .cache/kafka/kafka.jsa: fleet/pom.xml .cache/python

@@ -1,10 +1,10 @@
-"""Weir's own processes: agents and streams workers, each with a settings file, restarted as systemd would."""
+"""Weir's own processes, each with a settings file, restarted as systemd would."""
 
 import http.client
 import json
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +176,25 @@ class Sink(Own):
             "history": {"path": str(self.path), "listen": self.queries, "metrics": self._metrics},
         }
         super().__init__(f"sink {name}", ["sink"], directory, merged(base, settings or {}), env)
+
+
+class Notify(Own):
+    """`weir notify`, telling the destinations `urls`."""
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        bootstrap: str,
+        urls: Iterable[str],
+        settings: Table | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._metrics = f"127.0.0.1:{free_port()}"
+        base = {"kafka": {"bootstrap_servers": bootstrap}, "notify": {"metrics": self._metrics}}
+        environment = {"WEIR_NOTIFY_URLS": " ".join(urls), **(env or {})}
+        super().__init__(f"notify {name}", ["notify"], directory, merged(base, settings or {}), environment)
+
+    def wait_following(self, timeout: float = 30.0) -> None:
+        """Return when it was given partitions."""
+        self.wait_ready(lambda: self.logged("assigned"), timeout, METRICS_SECONDS)

@@ -55,7 +55,7 @@ class SinkCollector(Collector):
             yield GaugeMetricFamily(f"weir_sink_{name}", _ABOUT_NOW[name], value=value)
 
 
-def serve(address: str, collector: SinkCollector) -> None:
+def serve(address: str, collector: Collector) -> None:
     """Answer Prometheus at HOST:PORT, in a thread. Raises OSError."""
     host, _, port = address.rpartition(":")
     REGISTRY.register(collector)

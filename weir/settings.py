@@ -146,6 +146,16 @@ class History(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Where Prometheus reads, HOST:PORT; empty: nowhere."""
 
 
+class Notify(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """`weir notify`, which tells people of blocks. Where to comes from WEIR_NOTIFY_URLS, since that holds secrets: URLs
+    as Apprise has them (https://github.com/caronc/apprise/wiki), with white space between."""
+
+    group: str = "weir-notify"
+    """Consumer group."""
+    metrics: str = "127.0.0.1:9644"
+    """Where Prometheus reads, HOST:PORT; empty: nowhere."""
+
+
 class Grafana(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Where `weir dashboards push` writes, and how Grafana reaches the history (its database is `history.database`).
     The token of Grafana's service account comes from WEIR_GRAFANA_TOKEN, the password of ClickHouse's user from
@@ -240,6 +250,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     queue: Queue = msgspec.field(default_factory=Queue)
     streams: Streams = msgspec.field(default_factory=Streams)
     history: History = msgspec.field(default_factory=History)
+    notify: Notify = msgspec.field(default_factory=Notify)
     grafana: Grafana = msgspec.field(default_factory=Grafana)
     detectors: Detectors = msgspec.field(default_factory=Detectors)
     brake: Brake = msgspec.field(default_factory=Brake)

@@ -21,6 +21,7 @@ from weir.settings import (
     History,
     Kafka,
     Log,
+    Notify,
     OwnRule,
     OwnThresholds,
     PostfixInstance,
@@ -36,6 +37,7 @@ Check = Callable[[Any], str]
 CLICKHOUSE_PASSWORD = "WEIR_CLICKHOUSE_PASSWORD"  # noqa: S105 (names of environment variables)
 GRAFANA_TOKEN = "WEIR_GRAFANA_TOKEN"  # noqa: S105
 GRAFANA_CLICKHOUSE_PASSWORD = "WEIR_GRAFANA_CLICKHOUSE_PASSWORD"  # noqa: S105
+NOTIFY_URLS = "WEIR_NOTIFY_URLS"
 
 SECRETS = {
     "kafka": {
@@ -46,6 +48,7 @@ SECRETS = {
         "secret": SASL_PASSWORD,
     },
     "history": {"passw": CLICKHOUSE_PASSWORD, "secret": CLICKHOUSE_PASSWORD},
+    "notify": {"url": NOTIFY_URLS, "passw": NOTIFY_URLS, "secret": NOTIFY_URLS},
     "grafana": {
         "token": GRAFANA_TOKEN,
         "passw": GRAFANA_CLICKHOUSE_PASSWORD,
@@ -223,6 +226,10 @@ CHECKS: dict[type[msgspec.Struct], dict[str, Check]] = {
         "listen": _host_and_port,
         "keep_days": _from(3, 3650),
         "recipients": _one_of("full", "domain"),
+        "group": _pattern(r"[A-Za-z0-9._-]{1,200}", "letters, digits, dots, dashes and underscores, 1 to 200"),
+        "metrics": _host_and_port_or_nothing,
+    },
+    Notify: {
         "group": _pattern(r"[A-Za-z0-9._-]{1,200}", "letters, digits, dots, dashes and underscores, 1 to 200"),
         "metrics": _host_and_port_or_nothing,
     },

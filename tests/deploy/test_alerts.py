@@ -13,7 +13,13 @@ SOURCES = {
     "weir_agent_log_": CHECKOUT / "agents/maillog/metrics.py",
     "weir_agent_": CHECKOUT / "agents/metrics.py",
     "weir_streams_": CHECKOUT / "streams/metrics.py",
+    "weir_notify_": CHECKOUT / "sinks/notify.py",
 }
+
+
+def test_all_alerts_are_explained() -> None:
+    explained = re.findall(r"^\| `(Weir\w+)` \|", (CHECKOUT / "docs/alerts.md").read_text(), re.MULTILINE)
+    assert explained == [alert["alert"] for alert in ALERTS]
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])

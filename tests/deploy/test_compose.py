@@ -21,7 +21,12 @@ from fleet.own import CHECKOUT
 DEPLOY = CHECKOUT / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
 SECRETS = sorted(set(re.findall(r"\$\{(\w+)", COMPOSE.read_text())))
-SETTINGS = {"streams": "weir.toml", "sink": "weir-sink.toml", "topics": "weir-topics.toml"}
+SETTINGS = {
+    "streams": "weir.toml",
+    "sink": "weir-sink.toml",
+    "notify": "weir-notify.toml",
+    "topics": "weir-topics.toml",
+}
 
 
 def config(secrets: list[str]) -> subprocess.CompletedProcess[str]:
@@ -52,7 +57,7 @@ def kafka_settings(service: str) -> dict[str, Any]:
 
 
 def test_no_secret_has_a_default() -> None:
-    assert len(SECRETS) == 12
+    assert len(SECRETS) == 14
     for missing in SECRETS:
         done = config([name for name in SECRETS if name != missing])
         assert done.returncode != 0, missing

@@ -26,9 +26,10 @@ from confluent_kafka.admin import ResourcePatternType as Pattern
 from confluent_kafka.admin import ResourceType as Kind
 
 from fleet.kafka import Kafka
-from fleet.own import CHECKOUT, Agent, Sink, Worker, toml
+from fleet.own import CHECKOUT, Agent, Notify, Sink, Worker, toml
 from fleet.policy_client import PolicyClient, new_instance
 from fleet.process import free_port, wait_until
+from tests.sinks.webhook import Webhook
 from weir import kafka as our_clients
 from weir import settings, topics
 from weir.cli.output import REFUSED
@@ -36,7 +37,7 @@ from weir.cli.output import REFUSED
 pytestmark = pytest.mark.fleet
 
 DEPLOY = CHECKOUT / "deploy/kafka"
-ROLES = ("agent", "streams", "sink", "operator", "reader")
+ROLES = ("agent", "streams", "sink", "notify", "operator", "reader")
 PASSWORDS = {role: f"secret-of-{role}" for role in (*ROLES, "admin")}
 ALL = {topic.name.removeprefix("weir.") for topic in topics.ALL}
 
@@ -44,6 +45,7 @@ WRITES = {
     "agent": {"events", "tallies", "status"},
     "streams": {"windows", "decisions", "echo", "status", "dead"},
     "sink": {"dead"},
+    "notify": set(),
     "operator": {"operators"},
     "reader": set(),
 }
@@ -51,10 +53,16 @@ READS = {
     "agent": {"decisions", "operators", "echo"},
     "streams": {"tallies", "windows", "decisions", "operators"},
     "sink": {"events", "decisions", "operators"},
+    "notify": {"decisions"},
     "operator": {"events", "decisions", "operators", "windows", "status", "dead"},
     "reader": ALL,
 }
-GROUPS = {"streams": {"weir-streams"}, "sink": {"weir-sink"}, "reader": {"weir-reader"}}
+GROUPS = {
+    "streams": {"weir-streams"},
+    "sink": {"weir-sink"},
+    "notify": {"weir-notify"},
+    "reader": {"weir-reader"},
+}
 REFUSALS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -187,7 +195,11 @@ def test_a_burst_is_blocked_and_operators_are_heard(deployed: Deployed, director
     worker = Worker("w1", directory / "w1", deployed.bootstrap, deployed.settings("streams"), env=secret("streams"))
     agent = Agent("mx1", directory / "mx1", deployed.bootstrap, deployed.settings("agent"), env=secret("agent"))
     sink = Sink("s1", directory / "s1", deployed.bootstrap, deployed.settings("sink"), env=secret("sink"))
-    with worker, agent, sink:
+    webhook = Webhook()
+    urls, password = [webhook.url], secret("notify")
+    notify = Notify("n1", directory / "n1", deployed.bootstrap, urls, deployed.settings("notify"), password)
+    with webhook, worker, agent, sink, notify:
+        notify.wait_following()
         agent.wait_serving()
         worker.wait_counting()
         with PolicyClient(agent.socket) as postfix:
@@ -196,6 +208,7 @@ def test_a_burst_is_blocked_and_operators_are_heard(deployed: Deployed, director
                 return postfix.at_recipient(account, "192.0.2.1", new_instance()).startswith("521 ")
 
             wait_until(lambda: refused("alice@example.org"), 10, "the block")
+            webhook.wait_for("alice@example.org", 10)
             found = json.loads(deployed.weir("operator", "decisions", "list", "--json"))
             assert [row["subject"] for row in found] == ["sasl_username:alice@example.org"]
             deployed.weir("operator", "release", "alice@example.org", "--reason", "password changed")
@@ -204,7 +217,7 @@ def test_a_burst_is_blocked_and_operators_are_heard(deployed: Deployed, director
             wait_until(lambda: refused("bob@example.org"), 10, "the operator's block")
         wait_until(lambda: _is_well(deployed), 20, "a fleet without problems")
         wait_until(lambda: _is_written(sink), 20, "the history")
-        assert worker.restarts == agent.restarts == sink.restarts == 0
+        assert worker.restarts == agent.restarts == sink.restarts == notify.restarts == 0
         assert agent.metrics()["weir_agent_ship_errors_total"] == 0.0
 
 
@@ -239,7 +252,7 @@ def test_topics(deployed: Deployed, role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_groups_and_transactional_ids(deployed: Deployed, role: str) -> None:
-    groups = ("weir-streams", "weir-sink", "weir-reader", "another")
+    groups = ("weir-streams", "weir-sink", "weir-notify", "weir-reader", "another")
     assert {group for group in groups if _may_join(deployed, role, group)} == GROUPS.get(role, set())
     assert _may_begin(deployed, role, "weir-streams-0") == (role == "streams")
     assert not _may_begin(deployed, role, "another")
@@ -345,7 +358,8 @@ def _may_write(deployed: Deployed, role: str, topic: str) -> bool:
 
 
 def _may_read(deployed: Deployed, role: str, topic: str) -> bool:
-    consumer = Consumer({**deployed.client(role), "group.id": "weir-reader", "enable.partition.eof": True})
+    group = "weir-notify" if role == "notify" else "weir-reader"  # it reads in no other group than its own
+    consumer = Consumer({**deployed.client(role), "group.id": group, "enable.partition.eof": True})
     try:
         # The client does not even try to read what it may not describe.
         if not _permitted(consumer.list_topics(f"weir.{topic}", timeout=10).topics[f"weir.{topic}"].error):

@@ -1,4 +1,4 @@
-"""The sink's unit on a machine with systemd: shut in as it is, ClickHouse's engine works in it.
+"""The units of sink and notify on a machine with systemd: shut in as they are, ClickHouse's engine and Apprise work.
 
 Of the machine's /opt/weir only the folders are made here; the packages are those of the Python that runs this test.
 """
@@ -30,7 +30,7 @@ sys.exit(main())
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """With the sink installed as deploy/README.md says, and Kafka away."""
+    """With sink and notify installed as deploy/README.md says, and Kafka away."""
     if not possible():
         pytest.skip("no namespaces here, or no systemd")
     with Machine(tmp_path / "machine") as made:
@@ -44,7 +44,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         made.path("/opt/weir/bin/weir").write_text(COMMAND)
         made.run("chmod 755 /opt/weir/bin/weir")
         units = made.path("/etc/systemd/system")
-        shutil.copy(UNITS / "weir-sink.service", units)
+        for unit in ("weir-sink.service", "weir-notify.service"):
+            shutil.copy(UNITS / unit, units)
         shutil.copytree(UNITS / "weir-.service.d", units / "weir-.service.d")
         made.path("/etc/weir/weir.toml").write_text("")
         made.run("systemctl daemon-reload")
@@ -71,3 +72,20 @@ def test_a_history_of_its_own_is_opened_and_answers(machine: Machine) -> None:
     assert int(machine.path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16]) == 10, "its niceness"
     machine.run("systemctl stop weir-sink.service")
     assert machine.property("weir-sink.service", "Result") == "success"
+
+
+def test_notify_follows_and_knows_its_destinations(machine: Machine) -> None:
+    environment = machine.path("/etc/weir/environment")
+    urls = "json://127.0.0.1:9/t0p-s3cr3t mailtos://user:s3cr3t@127.0.0.1:9?from=weir@example.org&to=you@example.org"
+    environment.write_text(f'WEIR_NOTIFY_URLS="{urls}"\n')
+    environment.chmod(0o600)
+    machine.run("systemctl start weir-notify.service")  # it says that it is ready
+    metrics = machine.run("curl --silent --fail 127.0.0.1:9644/metrics")
+    assert re.findall('weir_notify_waiting{destination="(.*)"}', metrics) == ["1 JSON", "2 E-Mail"]
+    assert "s3cr3t" not in machine.run("journalctl --unit=weir-notify --no-pager")
+    machine.run("systemctl stop weir-notify.service")
+    assert machine.property("weir-notify.service", "Result") == "success"
+    environment.write_text("")
+    machine.run("systemctl start weir-notify.service", check=False)
+    wait_until(lambda: machine.property("weir-notify.service", "ActiveState") == "failed", 20, "its end", 0.2)
+    assert machine.property("weir-notify.service", "NRestarts") == "0", "wrong settings do not mend themselves"

@@ -15,7 +15,7 @@ from weir.settings import Settings
 
 UNITS = CHECKOUT / "deploy/systemd"
 DEFAULTS = Settings()
-SERVICES = ("weir-agent.service", "weir-streams.service", "weir-sink.service")
+SERVICES = ("weir-agent.service", "weir-streams.service", "weir-sink.service", "weir-notify.service")
 QUEUE = "weir-queue.service"
 QUEUE_EXPOSURE = 21
 """It runs as root, becomes the user postfix, looks at the network's interfaces and writes into Postfix's queues."""

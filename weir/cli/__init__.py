@@ -116,6 +116,7 @@ app.command(rich_help_panel=PROCESSES, context_settings=processes.AS_WRITTEN, ad
 app.command("queue-helper", rich_help_panel=PROCESSES)(processes.queue_helper)
 app.command(rich_help_panel=PROCESSES)(processes.streams)
 app.command(rich_help_panel=PROCESSES)(processes.sink)
+app.command(rich_help_panel=PROCESSES)(processes.notify)
 app.add_typer(rules.app, name="rules", rich_help_panel="Setting up")
 app.add_typer(topics.app, name="topics", rich_help_panel="Setting up")
 app.add_typer(dashboards.app, name="dashboards", rich_help_panel="Setting up")

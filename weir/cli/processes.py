@@ -1,4 +1,4 @@
-"""`weir agent`, `weir queue-helper`, `weir streams`, `weir sink`: from the command to the process that it starts.
+"""`weir agent`, `queue-helper`, `streams`, `sink`, `notify`: from the command to the process that it starts.
 
 Invariant: a process on a mail host holds nothing of the command line: it takes this one's place.
 """
@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from types import ModuleType
+from typing import Annotated
 
 import typer
 from confluent_kafka import KafkaError, KafkaException
@@ -30,12 +31,24 @@ def queue_helper(context: typer.Context) -> None:
 
 def streams(context: typer.Context) -> None:
     """Run a streams worker (in the foreground); more of them share the partitions."""
-    _run(context, "streams")
+    _run(context, "streams.app", "streams")
 
 
 def sink(context: typer.Context) -> None:
     """Run the sink, which writes the history (in the foreground); more of them share the work."""
-    _run(context, "sinks")
+    _run(context, "sinks.app", "sinks")
+
+
+def notify(
+    context: typer.Context,
+    test: Annotated[bool, typer.Option("--test", help="Only send a test, and say which destinations took it.")] = False,
+) -> None:
+    """Run the process that tells people of blocks (in the foreground), where WEIR_NOTIFY_URLS says."""
+    if test:
+        options.settings(context)
+        installed("sinks.notify", "notify").test()
+    else:
+        _run(context, "sinks.notify", "notify")
 
 
 def _become(context: typer.Context, module: str) -> None:
@@ -44,10 +57,10 @@ def _become(context: typer.Context, module: str) -> None:
     os.execv(sys.executable, [sys.executable, "-m", module, *config, *context.args])  # noqa: S606 (no shell is meant)
 
 
-def _run(context: typer.Context, part: str) -> None:
+def _run(context: typer.Context, module: str, extra: str) -> None:
     """Run a part's process; raises CommandError for what prevents its start."""
     settings = options.settings(context)
-    app = installed(f"{part}.app", part)
+    app = installed(module, extra)
     try:
         app.run(settings)
     except KafkaException as error:
