@@ -156,7 +156,11 @@ def outcome(kind: str, facts: dict[str, Any]) -> str:
             words.append(f"{facts['tries']} times")
         return " ".join(filter(None, words))
     if kind == "submitted":
-        words = [facts.get("message_id", ""), "no policy request was seen" if facts.get("unasked") else ""]
+        words = [
+            facts.get("message_id", ""),
+            "no policy request was seen" if facts.get("unasked") else "",
+            _out_of(facts),
+        ]
         return " ".join(filter(None, words))
     if kind == "rejected":
         words = [facts.get(name, "") for name in ("protocol_state", "code", "dsn")]
@@ -164,7 +168,12 @@ def outcome(kind: str, facts: dict[str, Any]) -> str:
             f" [weir {facts['decision']}]" if "decision" in facts else ""
         )
     words = [facts.get(name, "") for name in ("how", "status", "bounce", "list", "dsn", "relay", "text")]
-    return " ".join(filter(None, words))
+    return " ".join(filter(None, [*words, _out_of(facts)]))
+
+
+def _out_of(facts: dict[str, Any]) -> str:
+    """What a message came out of, such as the one that it notifies of."""
+    return f"[out of {facts['parent']}]" if "parent" in facts else ""
 
 
 def _until(facts: dict[str, Any], now: float) -> str:

@@ -55,8 +55,12 @@ def trace(
         output.document({"events": events, "messages": [one._asdict() for one in messages]})
     elif steps:
         output.table(HEADINGS, [_step(one, now) for one in steps])
+        if len(steps) >= tracing.MOST_EVENTS:
+            output.tell(f"there may be more: the first {tracing.MOST_EVENTS} of them")
     elif messages:
         output.table(OF_SUBJECT, [_message(one, now) for one in messages])
+        if len(messages) == MOST_MESSAGES:
+            output.tell(f"the newest {MOST_MESSAGES}")
     else:
         length = since or (SUBJECT_SECONDS if subject else MESSAGE_SECONDS)
         output.tell(f"the history holds no message of {what} in the last {durations.shown(length)}")
