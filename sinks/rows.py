@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from weir import envelopes, subjects
-from weir.envelopes import Head
+from weir.envelopes import UNREADABLE, Head
 from weir.events import (
     Delivery,
     Event,
@@ -74,9 +74,6 @@ _EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
 )
 _EMPTY["uid"] = -1
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
-
-UNREADABLE = (ValueError, RecursionError)
-"""What decoding raises: msgspec's and Unicode's errors are ValueErrors, and JSON may be nested too deep."""
 
 
 class Other(msgspec.Struct, gc=False):

@@ -75,7 +75,7 @@ def _answers(value: bytes, word: str) -> Iterator[tuple[str, Queue]]:
         return  # almost all events are about something else
     try:
         head, events = envelopes.decode(value, event_decoder)
-    except ValueError:
+    except envelopes.UNREADABLE:
         return
     for event in events:
         if isinstance(event, Queue) and event.cause == word:
