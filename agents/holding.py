@@ -91,7 +91,7 @@ class Holding:
 
     def released_meanwhile(self, subject: str, word: str, queue: str, time: float) -> None:
         """A release of `time`, Unix seconds, that was said while nobody was here to carry it out."""
-        if queue in (RELEASE, DELETE):
+        if queue in (RELEASE, DELETE) and subject not in self._tasks:
             self._begin(subject, self._let_go(subject, word, queue, time))
 
     async def refresh_submitters(self) -> None:
