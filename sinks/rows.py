@@ -21,6 +21,7 @@ from weir.events import (
     Login,
     Number,
     Offset,
+    Queue,
     Rejected,
     Removed,
     Request,
@@ -269,7 +270,17 @@ def _other(head: Head, event: Event | Other, text: str, recipients: str) -> list
         "clock_offset": event.clock_offset,
         "details": text,
     }
-    return [[known.get(name, _EMPTY[name])] for name in REQUEST]
+    if not isinstance(event, Queue):
+        return [[known.get(name, _EMPTY[name])] for name in REQUEST]
+    known |= {"how": event.how, "submitted": time // 1000} | _of_subject(event.subject)
+    return [[known.get(name, _EMPTY[name])] for name in EVENT]
+
+
+def _of_subject(subject: str) -> dict[str, Any]:
+    """So that it is found, and forgotten, with the account or the local user."""
+    if subjects.is_account(subject):
+        return {"sasl_username": subjects.value(subject)}
+    return {"uid": int(subjects.value(subject))} if subjects.is_uid(subject) else {}
 
 
 def _kept(recipient: str, recipients: str) -> str:
