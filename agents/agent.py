@@ -271,6 +271,14 @@ class Agent:
         now = time.time() - self.freshness.clock_offset
         return judge((subject,), self.knowledge.decisions, self.knowledge.operators, now).decision
 
+    def released(self, subject: str) -> tuple[operators.Word, float] | None:
+        """The newest release of this subject and its time, unless it was blocked again or spoken of after it."""
+        words = self.knowledge.operators
+        release, standing = words.releases.get(subject), words.standing.get(subject)
+        if release is None or self.cause(subject) or (standing is not None and standing[1] > release[1]):
+            return None
+        return release
+
     def blocked_local_users(self) -> set[str]:
         """Local users that are, or were, blocked."""
         known = (*self.knowledge.decisions, *self.knowledge.operators.standing)

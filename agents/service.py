@@ -250,15 +250,27 @@ class Service:
         return engine
 
     async def _hold(self, holding: "Holding", log: "MailLog") -> None:
-        """Keep mail of blocked accounts in the queues: of those that were blocked while we were away, too."""
-        await self._read.wait()
+        """Keep mail of blocked accounts in the queues. Where Kafka is away, what is known from the disk counts."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._read.wait(), READY_SECONDS)
         await asyncio.sleep(HOLD_SECONDS)  # the mail log is taken up meanwhile
-        for subject in await asyncio.to_thread(log.senders) | self._agent.blocked_local_users():
-            if self._agent.cause(subject):
-                holding.blocked(subject)
+        known: bool | None = None
         while True:
+            if known is not self._read.is_set():
+                known = self._read.is_set()
+                self._resume(holding, await asyncio.to_thread(log.senders))
+            holding.tell_what_stays()
             await holding.refresh_submitters()
             await asyncio.sleep(HOLD_SECONDS)
+
+    def _resume(self, holding: "Holding", senders: set[str]) -> None:
+        """Do what was said of mail in the queues while nobody was here to do it."""
+        for subject in senders | self._agent.blocked_local_users():
+            if self._agent.cause(subject):
+                holding.blocked(subject)
+            elif (found := self._agent.released(subject)) is not None:
+                word, time = found
+                holding.released_meanwhile(subject, word.id, word.queue, time)
 
     def _read_log(self, settings: Settings) -> "MailLog":
         from agents.holding import Holding
@@ -271,7 +283,9 @@ class Service:
         realm = settings.default_realm
         log = MailLog(settings.log, realm, path, asked, self._on_told, lambda: self._spool.log_position)
         client = QueueClient(settings.queue.socket)
-        self._agent.holding = Holding(client, log.queued, self._agent.cause, self._agent.tell_queue)
+        self._agent.holding = Holding(
+            client, settings.queue.submit_table, log.queued, self._agent.cause, self._agent.tell_queue
+        )
         return log
 
     def _on_told(self, events: "list[Told]", position: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sinks import decision_rows, rows
 from sinks.rows import Events, Row
-from weir import dead_letters, decisions, operators, subjects, topics
+from weir import dead_letters, decisions, envelopes, operators, subjects, topics
 from weir.decisions import decoder as decision_decoder
 from weir.operators import decoder as word_decoder
 
@@ -52,7 +52,7 @@ class Batch:
         """Take in a message; what cannot be understood becomes a dead letter."""
         try:
             self._add[message.topic](message)
-        except rows.UNREADABLE as error:
+        except envelopes.UNREADABLE as error:
             self._bury(message, message.value, str(error))
         self.next[message.topic, message.partition] = message.offset + 1
 

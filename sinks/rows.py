@@ -14,13 +14,14 @@ import msgspec
 from msgspec.structs import astuple
 
 from weir import envelopes, subjects
-from weir.envelopes import Head
+from weir.envelopes import UNREADABLE, Head
 from weir.events import (
     Delivery,
     Event,
     Login,
     Number,
     Offset,
+    Queue,
     Rejected,
     Removed,
     Request,
@@ -74,9 +75,6 @@ _EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
 )
 _EMPTY["uid"] = -1
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
-
-UNREADABLE = (ValueError, RecursionError)
-"""What decoding raises: msgspec's and Unicode's errors are ValueErrors, and JSON may be nested too deep."""
 
 
 class Other(msgspec.Struct, gc=False):
@@ -272,7 +270,17 @@ def _other(head: Head, event: Event | Other, text: str, recipients: str) -> list
         "clock_offset": event.clock_offset,
         "details": text,
     }
-    return [[known.get(name, _EMPTY[name])] for name in REQUEST]
+    if not isinstance(event, Queue):
+        return [[known.get(name, _EMPTY[name])] for name in REQUEST]
+    known |= {"how": event.how, "submitted": time // 1000} | _of_subject(event.subject)
+    return [[known.get(name, _EMPTY[name])] for name in EVENT]
+
+
+def _of_subject(subject: str) -> dict[str, Any]:
+    """So that it is found, and forgotten, with the account or the local user."""
+    if subjects.is_account(subject):
+        return {"sasl_username": subjects.value(subject)}
+    return {"uid": int(subjects.value(subject))} if subjects.is_uid(subject) else {}
 
 
 def _kept(recipient: str, recipients: str) -> str:

@@ -1,6 +1,8 @@
 """The way of a message over all hosts, and the newest messages of a subject, from the history.
 
     message id ─▶ (host, queue id, submission) of each host that had it ─▶ their events ─▶ requests of the same instance
+                     │ ▲
+                     ▼ │ parent: what came out of it there (its notification, from a filter), and what it came out of
 
 Invariants: queue ids come again, so a message is known by its host, its queue id and when it was submitted; a message
 id is a name that senders choose, so no more than MOST_MESSAGES are followed. Nothing here says FINAL, with which
@@ -18,6 +20,8 @@ from weir.maillog.patterns import QUEUE_ID
 
 MOST_MESSAGES = 100
 MOST_EVENTS = 10_000
+MOST_GENERATIONS = 5
+"""A notification of a notification there is none, but filters may stand behind one another."""
 _CLOSE = 5
 """Seconds: a host's clock offset is measured anew, so its messages' submissions move a little."""
 _SESSION = 3600
@@ -34,6 +38,8 @@ class Message(NamedTuple):
     submitted: int
     """Unix seconds."""
     message_id: str
+    parent: str
+    """Queue id, on this host, of the message that it came out of."""
 
 
 class Summary(NamedTuple):
@@ -57,14 +63,17 @@ class Summary(NamedTuple):
 
 def way(history: Reader, name: str, since: float) -> list[Entry]:
     """All events of the messages of this message id or queue id, oldest first. Raises StoreError."""
+    names = {name, f"<{name}>"}
+    found: list[Message] = []
     if _is_queue_id(name):
-        found = _messages(history, f"queue_id = {quoted(name)}", since)
-        others = sorted({message.message_id for message in found if message.message_id})
-    else:
-        found, others = [], [name, f"<{name}>"]
-    for ids in in_parts(others):
+        found = _with_relatives(history, _apart(_messages(history, f"queue_id = {quoted(name)}", since)), since)
+        names = {message.message_id for message in found if message.message_id}
+    for ids in in_parts(names):
         found += _messages(history, f"message_id IN ({ids})", since)
-    messages = _apart(found)
+    messages = _with_relatives(history, _apart(found), since)
+    others = {message.message_id for message in messages if message.message_id} - names
+    for ids in in_parts(others):  # of what a notification tells of, on other hosts
+        messages = _apart([*messages, *_messages(history, f"message_id IN ({ids})", since)])
     if not messages:
         return []
     rows = _events(history, messages)
@@ -124,11 +133,13 @@ class _Row(NamedTuple):
 
 def _messages(history: Reader, which: str, since: float) -> list[Message]:
     rows = history.query(
-        "SELECT DISTINCT host, queue_id, toUInt32(submitted) AS began, message_id FROM events "  # noqa: S608 (texts in quotes)
+        "SELECT host, queue_id, toUInt32(submitted) AS began, message_id, max(parent) FROM events "  # noqa: S608 (texts in quotes)
         f"WHERE minute >= {moment(int(since) // 60 * 60)} AND {which} AND {_OF_QUEUE} "
-        f"ORDER BY began DESC LIMIT {MOST_MESSAGES}"
+        f"GROUP BY host, queue_id, began, message_id ORDER BY began DESC LIMIT {MOST_MESSAGES}"
     )
-    return [Message(host, queue_id, int(began), message_id) for host, queue_id, began, message_id in rows]
+    return [
+        Message(host, queue_id, int(began), message_id, parent) for host, queue_id, began, message_id, parent in rows
+    ]
 
 
 def _apart(found: Iterable[Message]) -> list[Message]:
@@ -138,7 +149,48 @@ def _apart(found: Iterable[Message]) -> list[Message]:
         last = apart[-1] if apart else None
         if last is None or last[:2] != one[:2] or one.submitted - last.submitted > _CLOSE:
             apart.append(one)
+        elif one.parent and not last.parent:
+            apart[-1] = last._replace(parent=one.parent)
     return apart
+
+
+def _with_relatives(history: Reader, messages: list[Message], since: float) -> list[Message]:
+    """These messages, and those that they came out of or that came out of them, on the same host."""
+    for _ in range(MOST_GENERATIONS):
+        if not messages:
+            break
+        hosts = ", ".join(map(quoted, sorted({message.host for message in messages})))
+        ids = {message.queue_id for message in messages}
+        around: list[Message] = []
+        for names in in_parts(ids | {message.parent for message in messages if message.parent}):
+            around += _messages(history, f"host IN ({hosts}) AND queue_id IN ({names})", since)
+        first = min(message.submitted for message in messages) - _CLOSE
+        for names in in_parts(ids):
+            around += _messages(history, f"host IN ({hosts}) AND parent IN ({names})", max(since, first))
+        known = {message[:3] for message in messages}
+        everyone = _apart([*around, *messages])
+        related = list(messages)
+        for one in everyone:
+            parent = _parent(one, everyone)
+            if parent is not None and one[:3] in known and parent[:3] not in known:
+                related.append(parent)
+            elif parent is not None and parent[:3] in known and one[:3] not in known:
+                related.append(one)
+        related = _apart(related)[:MOST_MESSAGES]
+        if len(related) == len(messages):
+            break
+        messages = related
+    return messages
+
+
+def _parent(one: Message, everyone: list[Message]) -> Message | None:
+    """The message that this one came out of: the last of that queue id that was submitted before it."""
+    if not one.parent:
+        return None
+    before = [
+        other for other in everyone if other[:2] == (one.host, one.parent) and other.submitted <= one.submitted + _CLOSE
+    ]
+    return max(before, key=lambda other: other.submitted, default=None)
 
 
 def _belongs(row: _Row, messages: list[Message]) -> bool:

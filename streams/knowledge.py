@@ -10,7 +10,7 @@ from streams.brake import SECONDS as BRAKE_SECONDS
 from streams.brake import Brake
 from streams.follow import Follower
 from streams.metrics import Counts
-from weir import decisions, operators, topics
+from weir import decisions, envelopes, operators, topics
 from weir.operators import Operators
 from weir.settings import Settings
 from weir.subjects import PARTITIONS
@@ -45,7 +45,7 @@ class Knowledge:
         key = message.key() or b""
         try:
             self.operators.apply(key, message.value(), message.timestamp()[1] / 1000)
-        except ValueError as error:
+        except envelopes.UNREADABLE as error:
             self._complain(message, error)
             return
         group, subject = operators.split_key(key)
@@ -58,9 +58,9 @@ class Knowledge:
             return
         try:
             self.brake.take(decisions.decoder.decode(value), message.timestamp()[1] / 1000)
-        except ValueError as error:
+        except envelopes.UNREADABLE as error:
             self._complain(message, error)
 
-    def _complain(self, message: Message, error: ValueError) -> None:
+    def _complain(self, message: Message, error: Exception) -> None:
         self._counts.bad_words += 1
         log.warning("a record makes no sense", topic=message.topic(), offset=message.offset(), error=str(error))

@@ -141,7 +141,7 @@ class Partition:
         try:
             head, lines = envelopes.decode(value or b"", tallies.decoder)
             fresh = self._fresh(head, lines)
-        except ValueError as error:
+        except envelopes.UNREADABLE as error:
             self._bury(offset, value, str(error))
             return
         if not fresh:

@@ -13,6 +13,8 @@ import msgspec
 
 T = TypeVar("T")
 
+UNREADABLE = (ValueError, RecursionError)
+"""What decoding a record raises: msgspec's and Unicode's errors are ValueErrors, and JSON may be nested too deep."""
 VERSION = 1
 MAX_BYTES = 256 * 1024
 
@@ -38,7 +40,7 @@ def encode(head_line: bytes, lines: Iterable[bytes]) -> bytes:
 
 
 def decode(value: bytes, records: "msgspec.json.Decoder[T]") -> tuple[Head, list[T]]:
-    """Head and records. Raises msgspec.DecodeError for what is no envelope of a version that we know."""
+    """Head and records. Raises one of UNREADABLE for what is no envelope of a version that we know."""
     head_line, _, lines = value.partition(b"\n")
     found = _head_decoder.decode(head_line)
     if found.version != VERSION:

@@ -92,6 +92,9 @@ class _OfMessage(_Event, omit_defaults=True, gc=False, kw_only=True):
     client_address: Text = ""
     uid: Annotated[int, msgspec.Meta(ge=-1, le=2**32)] = -1
     """The local user that gave it to sendmail(1), such as a web server's; -1: none."""
+    parent: Text = ""
+    """Queue id, on the same host, of the message that it came out of: as its notification, or through a content
+    filter."""
 
 
 class Submitted(_OfMessage, tag_field="kind", tag="submitted", omit_defaults=True, gc=False, kw_only=True):
@@ -100,8 +103,6 @@ class Submitted(_OfMessage, tag_field="kind", tag="submitted", omit_defaults=Tru
     when it came into the queue.
     """
 
-    parent: Text = ""
-    """Queue id of the message that it came out of."""
     login: Text = ""
     """Name of that user on the host."""
     sender: Text = ""

@@ -42,6 +42,8 @@ class Queued(NamedTuple):
     instance: str
     queue_id: str
     held: bool
+    since: float
+    """When it was submitted, Unix seconds."""
 
 
 class Began(Struct, gc=False, frozen=True, tag=True):

@@ -113,7 +113,7 @@ class MailLog:
             return self.reading.queued(subject)
 
     def senders(self) -> set[str]:
-        """Accounts and local users with messages in a queue that are not on hold; looks as `queued` does."""
+        """Accounts and local users with messages in a queue; looks as `queued` does."""
         with self._lock:
             return self.reading.senders()
 

@@ -81,17 +81,17 @@ class Reading:
         """The messages of an account, a client or a local user that are in a queue."""
         is_of = _owner(subject, self.teller.default_realm)
         return [
-            Queued(message.instance, message.queue_id, message.held)
+            Queued(message.instance, message.queue_id, message.held, message.since)
             for message in self.tracker.in_queue()
             if message.instance and is_of(message)
         ]
 
     def senders(self) -> set[str]:
-        """Accounts and local users with messages in a queue that are not on hold."""
+        """Accounts and local users with messages in a queue."""
         realm = self.teller.default_realm
-        free = [message for message in self.tracker.in_queue() if not message.held]
-        accounts = {subjects.sasl_username(user, realm) for user in {message.user for message in free} if user}
-        return accounts | {subjects.uid(uid) for uid in {message.uid for message in free} if uid >= 0}
+        mail = list(self.tracker.in_queue())
+        accounts = {subjects.sasl_username(user, realm) for user in {message.user for message in mail} if user}
+        return accounts | {subjects.uid(uid) for uid in {message.uid for message in mail} if uid >= 0}
 
     def _told(self, line: Line) -> Iterator[Told]:
         yield from self._tried(line.time)

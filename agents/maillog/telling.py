@@ -73,7 +73,7 @@ class Teller:
             time=_time(time),
             submitted=_time(message.since),
             queue_id=message.queue_id,
-            parent="" if message.parent == message.queue_id else message.parent,
+            parent=_parent(message),
             message_id=message.message_id[:MAX_TEXT],
             sasl_username=self._account(message.user),
             client_address=message.client[:MAX_TEXT],
@@ -96,6 +96,7 @@ class Teller:
             sasl_username=self._account(message.user),
             client_address=message.client[:MAX_TEXT],
             uid=message.uid,
+            parent=_parent(message),
             sender=message.sender[:MAX_TEXT],
             recipient=delivered.recipient[:MAX_TEXT],
             status=delivered.status,
@@ -116,6 +117,7 @@ class Teller:
             sasl_username=self._account(message.user),
             client_address=message.client[:MAX_TEXT],
             uid=message.uid,
+            parent=_parent(message),
             how=how,
         )
 
@@ -145,6 +147,11 @@ class Teller:
 
     def _account(self, user: str) -> str:
         return subjects.value(subjects.sasl_username(user, self.default_realm))
+
+
+def _parent(message: Message) -> str:
+    """Of a message that a filter before the queue gave to us there is no other queue id."""
+    return "" if message.parent == message.queue_id else message.parent
 
 
 def _time(time: float) -> float:

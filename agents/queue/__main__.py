@@ -3,7 +3,8 @@
 Ended by a signal it ends at once, whatever it does: the next process makes out what became of it. With a socket from
 systemd it also ends when nobody has asked for IDLE_SECONDS; the next request starts it again.
 
-Invariant: there is one at a time, and none begins before the last command of the one before has ended.
+Invariants: there is one at a time, and none begins before the last command of the one before has ended; what it writes
+lies where nobody but root can put anything.
 
 Exit status: 0 when idle, 1 for what prevents its start, 2 for wrong settings or arguments.
 """
@@ -14,6 +15,7 @@ import os
 import pwd
 import socket
 import sqlite3
+import stat
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -51,6 +53,9 @@ def main() -> int:
 
 def _run(queue: settings.Queue) -> None:
     user = _user(queue.user)
+    for key, path in (("held", queue.held), ("submit_table", queue.submit_table)):
+        if (other := _others_folder(path)) is not None:
+            raise OSError(f"queue.{key}: {other} is not root's alone: others could put a link there")
     submit_table.make(queue.submit_table)
     with (
         queue.held.with_suffix(".lock").open("w") as lock,
@@ -72,6 +77,17 @@ def _user(name: str) -> pwd.struct_passwd:
         return pwd.getpwnam(name)
     except KeyError:
         raise OSError(f"queue.user: no user {name} on this host") from None
+
+
+def _others_folder(path: Path) -> Path | None:
+    """A folder on the way to a file in which others than root may put or rename something. Raises OSError."""
+    for folder in {*path.absolute().parents, *path.resolve().parents}:
+        found = folder.stat()
+        may_write = stat.S_IWGRP | stat.S_IWOTH
+        is_sticky = found.st_mode & stat.S_ISVTX and folder not in (path.absolute().parent, path.resolve().parent)
+        if found.st_uid not in (ROOT, os.geteuid()) or (found.st_mode & may_write and not is_sticky):
+            return folder
+    return None
 
 
 def _listener(path: Path, user: pwd.struct_passwd) -> socket.socket:

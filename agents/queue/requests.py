@@ -11,6 +11,7 @@ Invariant: what decodes is one of these verbs, with ids and names of which none 
 a table of Postfix.
 """
 
+import re
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -26,6 +27,8 @@ QUEUE_ID = rf"\A{patterns.QUEUE_ID}\Z"
 """`ALL`, which postsuper takes for every message, is none."""
 LOGIN_NAME = r"\A[A-Za-z0-9_][A-Za-z0-9_.@$+-]{0,63}\Z"
 """In a list of Postfix `!`, `/` and `:` have a meaning, commas and spaces separate, `#` begins a comment."""
+
+is_login_name = re.compile(LOGIN_NAME).fullmatch
 
 QueueId: TypeAlias = Annotated[str, msgspec.Meta(pattern=QUEUE_ID)]
 LoginName: TypeAlias = Annotated[str, msgspec.Meta(pattern=LOGIN_NAME)]
@@ -69,7 +72,10 @@ _reply_decoder = msgspec.json.Decoder(Reply)
 
 def decode_request(line: bytes) -> Request:
     """Raises ValueError for what is no request."""
-    request: Request = _request_decoder.decode(line)
+    try:
+        request: Request = _request_decoder.decode(line)
+    except RecursionError:
+        raise ValueError("expected no lists within lists") from None
     return request
 
 

@@ -319,3 +319,24 @@ def test_requests_are_remembered_for_the_mail_log_over_a_restart_too(tmp_path: P
     assert asked.knows("A1")
     assert asked.began("4jYmyW0Nsyz1SWGt", 0x4703, time.time())
     again.stop()
+
+
+def said(offset: int, kind: Any, queue: Any = "", subject: str = ALICE) -> Record:
+    word = Word(operators.VERSION, f"w{offset}", kind, subject, "me", "why", time.time() + 0.001, "521 x", queue)
+    return record(topics.OPERATORS, offset, operators.key(word), operators.encoder.encode(word))
+
+
+def test_a_release_that_nobody_was_here_for_is_found_until_something_comes_after_it(running: Running) -> None:
+    agent = running.agent
+    assert agent.released(ALICE) is None
+    agent.learn([said(0, "block"), said(1, "release", "delete")], time.time())
+    found = agent.released(ALICE)
+    assert found is not None
+    assert (found[0].id, found[0].queue) == ("w1", "delete")
+    agent.learn([blocked(0)._replace(time=time.time() + 1)], time.time())
+    assert bool(agent.cause(ALICE)) == (agent.released(ALICE) is None)
+    agent.learn([said(2, "release", "leave"), said(3, "block")], time.time())
+    time.sleep(0.002)  # that block is over
+    assert agent.cause(ALICE) == ""
+    assert agent.released(ALICE) is None, "it was spoken of after the release"
+    running.stop()

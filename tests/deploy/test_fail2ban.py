@@ -56,7 +56,35 @@ def test_our_refusals_are_found_at_every_stage_and_in_every_instance(tmp_path: P
         f"from=<a@b.test> to=<x@dest.test> proto=ESMTP helo=<{refusal('192.0.2.9')}>",
         f'NOQUEUE: reject: RCPT from unknown[192.0.2.1]:4021: 554 5.7.1 <"{refusal("192.0.2.9")}"@dest.test>: Relay '
         f"access denied; {TAIL}",
+        f"NOQUEUE: reject: RCPT from unknown[192.0.2.1]:4021: 521 5.7.1 <x@dest.test>: Recipient address rejected: no; "
+        f"from=<{refusal('192.0.2.9')}> to=<x@dest.test> proto=ESMTP helo=<[weir burst 0123456789ab]>",
+        "warning: unknown[192.0.2.1]:4021: SASL PLAIN authentication failed: (reason unavailable), "
+        f"sasl_username=mx1 postfix/smtpd[123]: NOQUEUE: reject: {refusal('192.0.2.9')}",
+        f"4jYn2r21vtz1SW86: client=unknown[192.0.2.1]:4021, sasl_method=PLAIN, sasl_username=NOQUEUE: reject: "
+        f"{refusal('192.0.2.9')}",
+        f"4jYn2r21vtz1SW86: reject: header Subject: reject: {refusal('192.0.2.9')} from unknown[192.0.2.1]; "
+        "from=<a@b.test> to=<x@dest.test> proto=ESMTP helo=<a.test>: 5.7.1 no",
+        f"NOQUEUE: milter-reject: {refusal('192.0.2.9')}",
+        f"improper command pipelining after EHLO from unknown[192.0.2.1]:4021: NOQUEUE: reject: {refusal('192.0.2.9')}",
     ],
 )
 def test_nothing_else_is(tmp_path: Path, rest: str) -> None:
     assert matched(tmp_path, line(rest)) == []
+
+
+def test_what_a_client_chooses_changes_no_address(tmp_path: Path) -> None:
+    """Our refusal of 192.0.2.1, with an imitation of 192.0.2.9's in all that it may choose."""
+    other = refusal("192.0.2.9")
+    ours = refusal(
+        "192.0.2.1", what=f'<"NOQUEUE: reject: {other.replace("<", "").replace(">", "")}"@dest.test>: Recipient address'
+    )
+    hostile = ours.replace("from=<alice@weir.test>", f"from=<{other}>").replace("helo=<client.test>", f"helo=<{other}>")
+    sasl = f"{refusal('192.0.2.2')} sasl_method=PLAIN, sasl_username=NOQUEUE: reject: {other}"
+    found = matched(tmp_path, line(f"NOQUEUE: reject: {hostile}"), line(f"NOQUEUE: reject: {sasl}"))
+    assert found == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_lines_of_other_programs_are_none(tmp_path: Path) -> None:
+    rest = f"NOQUEUE: reject: {refusal('192.0.2.9')}"
+    others = [line(rest, daemon) for daemon in ("dovecot", "sshd", "postfix/cleanup", "postfix/smtp", "user")]
+    assert matched(tmp_path, *others) == []

@@ -11,7 +11,18 @@ import pytest
 from fleet.kafka import Kafka
 from fleet.own import Agent, toml
 from fleet.process import wait_until
-from tests.agents.queue.test_postfix import ALICE, BOB, QueueHost, RunningHelper, hosts, sink
+from tests.agents.queue.test_postfix import (
+    ALICE,
+    BOB,
+    CAROL,
+    FORM,
+    FORM_UID,
+    REFUSED,
+    QueueHost,
+    RunningHelper,
+    hosts,
+    sink,
+)
 from tests.faults.system import create_topics, weir
 from tests.fleet.conftest import directory
 
@@ -24,6 +35,8 @@ class Held:
     """Agents on the hosts, the helper beside them, and the operator's command."""
 
     def __init__(self, folder: Path, hosts: list[QueueHost], kafka: Kafka, helper: RunningHelper) -> None:
+        self.kafka = kafka
+        self.table = helper.table
         self.config = folder / "operator.toml"
         self.config.write_text(toml({"kafka": {"bootstrap_servers": kafka.bootstrap}}))
         self.agents = [
@@ -31,7 +44,10 @@ class Held:
                 host.name,
                 folder / f"agent-{host.name}",
                 kafka.bootstrap,
-                {"log": {"files": [str(host.maillog)]}, "queue": {"socket": str(helper.socket)}},
+                {
+                    "log": {"files": [str(host.maillog)]},
+                    "queue": {"socket": str(helper.socket), "submit_table": str(helper.table)},
+                },
             )
             for host in hosts
         ]
@@ -82,3 +98,46 @@ def test_what_waits_of_a_blocked_account_is_held_and_only_that_released(hosts: l
         for host in hosts:
             wait_until(lambda: host.held() == theirs[host], 60, f"{host.name} to release them", 0.2)  # noqa: B023
             wait_until(lambda: {*alices[host]} - theirs[host] - {*host.queue()}, 60, "their delivery", 0.2)  # noqa: B023
+
+
+def test_a_release_is_done_by_a_host_that_was_away_when_it_is_back(hosts: list[QueueHost], fleet: Held) -> None:
+    host, agent = hosts[0], fleet.agents[0]
+    others = host.held()
+    ids = host.submit(CAROL, 10)
+    fleet.operator("block", CAROL, "--for", "1h", "--reason", "stolen")
+    wait_until(lambda: host.held() == {*ids} | others, 30, "them to be held", 0.2)
+
+    agent.terminate(20)
+    fleet.operator("release", CAROL, "--reason", "password changed", "--queue", "delete")
+    agent.start()
+    wait_until(lambda: host.held() == others, 60, "them to be deleted", 0.2)
+    assert not {*ids} & {*host.queue()}
+
+
+def test_a_blocked_local_user_submits_nothing_and_what_waits_is_held(hosts: list[QueueHost], fleet: Held) -> None:
+    host, agent = hosts[2], fleet.agents[2]
+    others = host.held()
+    subject = f"uid:{FORM_UID}"
+    before = {*host.ids_of_local_user(FORM_UID)}
+    assert host.submit_locally(FORM) == ""
+    (queue_id,) = wait_until(lambda: {*host.ids_of_local_user(FORM_UID)} - before, 10, "the message")
+    wait_until(lambda: host.queue().get(queue_id) == "deferred", 20, "it to be deferred", 0.2)
+
+    def refused() -> bool:
+        return host.submit_locally(FORM) == REFUSED
+
+    fleet.operator("block", subject, "--for", "1h", "--reason", "hacked form")
+    wait_until(refused, 30, "the block in Postfix's list", 0.2)
+    wait_until(lambda: queue_id in host.held() - others, 30, "the message to be held", 0.2)
+    assert host.submit_locally("nobody") == ""
+
+    fleet.kafka.stop()
+    agent.terminate(20)
+    fleet.table.unlink()
+    agent.start()
+    wait_until(refused, 60, "the block from the agent's own disk", 0.2)
+
+    fleet.kafka.start()
+    fleet.operator("release", subject, "--reason", "form mended", "--queue", "delete")
+    wait_until(lambda: host.submit_locally(FORM) == "", 60, "the end of the block", 0.2)
+    wait_until(lambda: host.held() == others, 60, "the message to be deleted", 0.2)

@@ -110,8 +110,10 @@ def test_the_way_of_a_message_is_traced(kafka: Kafka, sink: Sink) -> None:
         event(1, time=now - 1, instance="w1"),
         event(2, time=now + 1, instance="w1", queue_id="4bTRBCF001", protocol_state="END-OF-MESSAGE"),
     ]
-    write(kafka, envelope([*asked, *way.events, login(9, time=now, failed="credentials", tries=4)], epoch="t"))
-    wait_stored(sink, "t", 6)
+    like_her = Way(20, "4bTRBCF002", now, message_id=f"<{ALICE}>", sasl_username="mallory@example.org").submitted(now)
+    tried = login(9, time=now, failed="credentials", tries=4)
+    write(kafka, envelope([*asked, *way.events, tried, *like_her.events], epoch="t"))
+    wait_stored(sink, "t", 7)
 
     shown = weir(sink, "trace", "way@a.example")
     assert shown.returncode == 0, shown.stderr
@@ -127,7 +129,9 @@ def test_the_way_of_a_message_is_traced(kafka: Kafka, sink: Sink) -> None:
     assert "1 bounced, removed" in table.stdout
     (message,) = json.loads(weir(sink, "trace", ALICE, "--json").stdout)["messages"]
     assert (message["message_id"], message["bounced"]) == ("<way@a.example>", 1)
-    assert weir(sink, "trace", ALICE, "--since", "10s").returncode == 1
+    named = json.loads(weir(sink, "trace", f"<{ALICE}>", "--json").stdout)["events"]
+    assert [one["sasl_username"] for one in named] == ["mallory@example.org"], "of that message id, not of that account"
+    assert weir(sink, "trace", f"sasl_username:{ALICE}", "--since", "10s").returncode == 1
     nothing = weir(sink, "trace", "<nothing@a.example>")
     assert nothing.returncode == 1
     assert "no message of <nothing@a.example> in the last 7d" in nothing.stderr

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sinks import decision_rows, rows
 from sinks.embedded import Embedded
 from tests.sinks.made import NOON, Way, envelope, event, insert, login, rejected, rows_of
+from weir.cli.history import outcome
 from weir.decisions import Decision, Evidence
-from weir.events import MAX_TEXT, Heartbeat, Request
+from weir.events import MAX_TEXT, Heartbeat, Queue, Request
 from weir.limits import Hit
 from weir.operators import Word
 
@@ -162,6 +163,19 @@ def test_what_a_server_said_names_no_recipient_if_so_wished(text: str, kept: str
     assert (only(value, "domain")["text"], only(value, "domain")["recipient"]) == (kept, "@example.net")
     refused = only(envelope([rejected(1, recipient="bob@example.net")]), "domain")
     assert refused["recipient"] == "@example.net"
+
+
+@pytest.mark.parametrize(
+    ("subject", "account", "uid"),
+    [("sasl_username:alice@example.org", "alice@example.org", -1), ("uid:33", "", 33), ("limit:x", "", -1)],
+)
+def test_what_was_done_with_queued_mail_is_the_subject_s(subject: str, account: str, uid: int) -> None:
+    told = Queue(seq=1, time=NOON, subject=subject, how="held", messages=7, cause="1f0c9a6b2d47")
+    row = only(envelope([told]))
+    assert [row[name] for name in ("kind", "sasl_username", "uid", "how", "messages")] == [
+        *("queue", account, uid, "held", 0)
+    ], "they were counted when they were submitted"
+    assert outcome("queue", row) == "7 messages put on hold [1f0c9a6b2d47]"
 
 
 def test_a_heartbeat_is_kept_whole_and_in_order() -> None:

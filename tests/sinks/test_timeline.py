@@ -11,6 +11,7 @@ from tests.sinks.conftest import KEEP_DAYS
 from tests.sinks.made import NOON, Way, event, events, insert, login, rejected, rows_of
 from weir import subjects
 from weir.decisions import Decision, Evidence
+from weir.events import Queue
 from weir.limits import Hit
 from weir.operators import Word
 
@@ -299,3 +300,16 @@ def _texts_with(store: Embedded, part: str) -> list[str]:
         if count:
             found.append(table)
     return found
+
+
+def test_what_was_done_with_queued_mail_is_in_the_time_line_of_its_subject(store: Embedded) -> None:
+    told = [
+        Queue(seq=1, time=NOON, subject=ALICE, how="held", messages=7, cause="1f0c9a6b2d47"),
+        Queue(seq=2, time=NOON + 60, subject="uid:33", how="left", messages=1, cause="1f0c9a6b2d47"),
+    ]
+    insert(store, "events", rows.EVENT, rows_of(events(told)))
+    (hers,), (theirs,) = (timeline.entries(store, subject, NOON) for subject in (ALICE, "uid:33"))
+    assert (hers.kind, hers.facts["how"], theirs.facts["how"]) == ("queue", "held", "left")
+    forget.forget(store, ALICE, "")
+    (left,) = store.query("SELECT details FROM events FINAL")
+    assert "alice" not in left[0], "and goes with it"

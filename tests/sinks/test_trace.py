@@ -1,6 +1,7 @@
 """The way of a message, and the newest messages of a subject."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -129,3 +130,49 @@ def test_ids_are_found_by_their_indexes(filled: Embedded) -> None:
     for column in ("message_id", "queue_id"):
         plan = filled.query(f"EXPLAIN indexes = 1 SELECT seq FROM events WHERE {column} IN ('x', 'y')")
         assert f"Name: {column}" in " ".join(str(line) for (line,) in plan)
+
+
+BOUNCE, NOTIFIED = "4bXYZ0000B", "<bounce@mx1.example>"
+
+
+def notification(seq: int, parent: str, time: float, queue_id: str = BOUNCE, message_id: str = NOTIFIED) -> Way:
+    """Nobody's, and told of by what becomes of it."""
+    nobody = {"sasl_username": "", "client_address": ""}
+    way = Way(seq, queue_id, time, message_id=message_id, parent=parent, **nobody)
+    return way.delivery("sent", time + 1, recipient="alice@example.org").removed(time=time + 1)
+
+
+@pytest.mark.parametrize("name", [ID, BOUNCE, NOTIFIED])
+def test_a_notification_belongs_to_the_message_that_it_tells_of(filled: Embedded, name: str) -> None:
+    put(filled, notification(100, FIRST, NOON + 400).events)
+    put(filled, notification(110, FIRST, NOON + 400, "4bXYZ0000D", "<other@in.example>").events, "in")
+    found = trace.way(filled, name, NOON)
+    assert sorted(steps(found)) == sorted([*WHOLE, ("mx1", "sent", NOON + 401), ("mx1", "removed", NOON + 401)])
+    (told,) = [one for one in found if one.facts.get("queue_id") == BOUNCE and one.kind == "delivery"]
+    assert told.facts["parent"] == FIRST
+
+
+def test_a_notification_belongs_to_the_message_that_had_the_queue_id_then(filled: Embedded) -> None:
+    put(filled, notification(100, AGAIN, NOON + 20).events)
+    put(filled, notification(110, AGAIN, NOON + 5010, "4bXYZ0000C", "<late@mx1.example>").events)
+    early, late = (trace.way(filled, name, NOON) for name in ("<2@a.example>", "<3@a.example>"))
+    assert BOUNCE in {one.facts["queue_id"] for one in early}
+    assert "4bXYZ0000C" not in {one.facts["queue_id"] for one in early}
+    assert {one.facts["queue_id"] for one in late} == {AGAIN, "4bXYZ0000C"}
+
+
+def test_what_came_out_of_a_filter_without_a_message_id_is_found_both_ways(store: Embedded) -> None:
+    put(store, Way(1, FIRST, NOON, message_id="").submitted(NOON).removed(time=NOON + 1).events)
+    out = Way(10, INNER, NOON, message_id="", parent=FIRST).delivery("sent", NOON + 2).removed(time=NOON + 2)
+    put(store, out.events)
+    for name in (FIRST, INNER):
+        assert len(trace.way(store, name, NOON)) == 4
+
+
+def test_messages_that_came_out_of_each_other_end_somewhere(store: Embedded) -> None:
+    chain = [f"4bXYZ1000{letter}" for letter in "BCDFGHJKLMNPQRSTV"]
+    for number, (parent, child) in enumerate(pairwise(chain)):
+        put(store, notification(10 * number, parent, NOON + number, child, "").events)
+    assert len(trace.way(store, chain[1], NOON)) == 2 * (2 * trace.MOST_GENERATIONS + 1)
+    put(store, notification(1000, BOUNCE, NOON).events)  # of itself
+    assert len(trace.way(store, BOUNCE, NOON)) == 2

@@ -76,6 +76,7 @@ GARBAGE = {
     "no number": b'{"version":1,"host":"mx1","epoch":"e1"}\n{"seq":1,"subject":"a","time":"now"}',
     "no time": b'{"version":1,"host":"mx1","epoch":"e1"}\n{"seq":1,"subject":"a","time":1e999}',
     "no text": b'{"version":1,"host":"mx1","epoch":"e1"}\n{"seq":1,"subject":"\\ud800","time":1}',
+    "nested": b'{"version":1,"host":"mx1","epoch":"e1"}\n{"x":' + b"[" * 9999 + b"]" * 9999 + b',"seq":1}',
     "seq falls": made.envelope([made.tally(2, ALICE, NOW), made.tally(1, ALICE, NOW)]),
 }
 

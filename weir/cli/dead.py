@@ -11,6 +11,7 @@ from weir.cli import options, output
 from weir.cli.broker import Connection, Start
 from weir.cli.output import NOT_DONE, REFUSED, CommandError, many
 from weir.dead_letters import DeadLetter
+from weir.envelopes import UNREADABLE
 
 app = typer.Typer(no_args_is_help=True, help="Records that nobody could understand.")
 
@@ -115,7 +116,7 @@ def _read(connection: Connection) -> list[Found]:
     for message in connection.read(Start(topics.DEAD)):
         try:
             letter = dead_letters.decoder.decode(message.value or b"")
-        except ValueError:
+        except UNREADABLE:
             strange += 1
             continue
         identity = f"{letter.topic}/{letter.partition}/{letter.offset}"

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from weir import subjects
+from weir import events, subjects
 from weir.cli import durations, options, output
 from weir.cli.output import NOT_DONE, REFUSED, UNREACHABLE, CommandError, many
 from weir.cli.processes import installed
+from weir.envelopes import UNREADABLE
 from weir.settings import Settings
 
 HEADINGS = ["Time", "Host", "What", "Who", "From → to", "Outcome"]
@@ -108,6 +109,8 @@ def _show(subject: str, since: int, sums: Any, outcomes: list[Any], entries: lis
 
 WORDS = {"sent": "delivered", "login": "logins", "login_failed": "failed logins"}
 """Outcomes that have another name here."""
+QUEUE = {"held": "put on hold", "left": "left on hold"}
+"""What became of mail in the queues, where another word tells more."""
 ORDER = ("submitted", "sent", "bounced", "deferred", "rejected", "login", "login_failed")
 
 
@@ -155,8 +158,14 @@ def outcome(kind: str, facts: dict[str, Any]) -> str:
         if facts.get("tries", 1) > 1:
             words.append(f"{facts['tries']} times")
         return " ".join(filter(None, words))
+    if kind == "queue":
+        return _queue(facts.get("details", ""))
     if kind == "submitted":
-        words = [facts.get("message_id", ""), "no policy request was seen" if facts.get("unasked") else ""]
+        words = [
+            facts.get("message_id", ""),
+            "no policy request was seen" if facts.get("unasked") else "",
+            _out_of(facts),
+        ]
         return " ".join(filter(None, words))
     if kind == "rejected":
         words = [facts.get(name, "") for name in ("protocol_state", "code", "dsn")]
@@ -164,7 +173,24 @@ def outcome(kind: str, facts: dict[str, Any]) -> str:
             f" [weir {facts['decision']}]" if "decision" in facts else ""
         )
     words = [facts.get(name, "") for name in ("how", "status", "bounce", "list", "dsn", "relay", "text")]
-    return " ".join(filter(None, words))
+    return " ".join(filter(None, [*words, _out_of(facts)]))
+
+
+def _queue(details: str) -> str:
+    """What an agent did with mail in its host's queues."""
+    try:
+        told = events.decoder.decode(details)
+    except UNREADABLE:
+        return ""
+    if not isinstance(told, events.Queue):
+        return ""
+    done = QUEUE.get(told.how, told.how)
+    return f"{many(told.messages, 'message')} {done} [{told.cause}]" + (f", {told.error}" if told.error else "")
+
+
+def _out_of(facts: dict[str, Any]) -> str:
+    """What a message came out of, such as the one that it notifies of."""
+    return f"[out of {facts['parent']}]" if "parent" in facts else ""
 
 
 def _until(facts: dict[str, Any], now: float) -> str:

@@ -12,6 +12,7 @@ from weir import decisions, subjects, topics
 from weir.cli.broker import Connection, Message, Start
 from weir.cli.output import many
 from weir.decisions import Decision, Evidence
+from weir.envelopes import UNREADABLE
 from weir.operators import Operators, Word
 from weir.subjects import is_account, is_client, is_limit, owner, value
 
@@ -44,7 +45,7 @@ class Picture:
                 self.operators.apply(message.key, message.value, message.time)
             else:
                 self._decide(message)
-        except ValueError:
+        except UNREADABLE:
             self.not_understood += 1
 
     def _decide(self, message: Message) -> None:

@@ -15,6 +15,7 @@ from weir.cli import durations, options, output
 from weir.cli.broker import Connection, Message, Start
 from weir.cli.in_force import Picture
 from weir.cli.output import NOT_DONE, many
+from weir.envelopes import UNREADABLE
 from weir.events import Heartbeat
 from weir.operators import EVERYTHING
 from weir.status import WorkerStatus
@@ -49,7 +50,7 @@ class Fleet:
             return
         try:
             record = _agent(message) if kind == "agent" else _worker(message)
-        except ValueError:
+        except UNREADABLE:
             self.not_understood += 1
         else:
             known[name] = record

@@ -36,7 +36,8 @@ def trace(
 ) -> None:
     """Show the way of a message over all hosts, from the history; of a subject, its newest messages.
 
-    Exit code 1 if the history holds nothing of it.
+    What may be both, an account and a message id, is the account if that has messages: a message id in angle brackets
+    is nothing else. Exit code 1 if the history holds nothing of it.
     """
     settings = options.settings(context)
     tracing = installed("sinks.trace", "sinks")
@@ -45,18 +46,25 @@ def trace(
     steps: list[Any] = []
     messages: list[Any] = []
     with history.errors(), reader.reader(settings.history) as found:
-        if not _is_subject(what):
+        subject = _subject(what, settings)
+        is_subject = _is_subject(what)
+        if subject and (is_subject or "@" in what):  # senders choose message ids: they hide nobody behind one
+            messages = tracing.newest(found, subject, now - (since or SUBJECT_SECONDS), MOST_MESSAGES)
+        if not messages and not is_subject:
             steps = tracing.way(found, what, now - (since or MESSAGE_SECONDS))
-        subject = "" if steps else _subject(what, settings)
-        if subject:
+        if not messages and not steps and subject and not is_subject and "@" not in what:
             messages = tracing.newest(found, subject, now - (since or SUBJECT_SECONDS), MOST_MESSAGES)
     if as_json:
         events = [{"time": one.time, "kind": one.kind, "host": one.host, **one.facts} for one in steps]
         output.document({"events": events, "messages": [one._asdict() for one in messages]})
     elif steps:
         output.table(HEADINGS, [_step(one, now) for one in steps])
+        if len(steps) >= tracing.MOST_EVENTS:
+            output.tell(f"there may be more: the first {tracing.MOST_EVENTS} of them")
     elif messages:
         output.table(OF_SUBJECT, [_message(one, now) for one in messages])
+        if len(messages) == MOST_MESSAGES:
+            output.tell(f"the newest {MOST_MESSAGES}")
     else:
         length = since or (SUBJECT_SECONDS if subject else MESSAGE_SECONDS)
         output.tell(f"the history holds no message of {what} in the last {durations.shown(length)}")

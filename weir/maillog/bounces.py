@@ -17,7 +17,7 @@ MAX_TEXT = 1000
 """Characters: remote servers say what they mean in their first lines."""
 
 _PREFIX = re.compile(r"^host \S+ (?:said|refused to talk to me): ")
-_SUFFIX = re.compile(r"\(in reply to [a-z -]+ command\)?$")
+_SUFFIX = re.compile(r"\(in reply to ([a-z -]+) command\)?$")
 _ADDRESSES = re.compile(r"<[^<>]*>|[^\s<>()\[\]]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _URLS = re.compile(r"https?://([^\s/?]+(?:/[a-z-]+)*)\S*")
 _IDENTITIES = re.compile(r"(?<!\S)(?=(?:[^\s/\[]*\d){3})[^\s/\[]{12,}(?!\S)")
@@ -48,6 +48,8 @@ class _Rule(msgspec.Struct, forbid_unknown_fields=True):
     source: list[str]
     patterns: list[str]
     permanent: bool = False
+    command: str = ""
+    """Of SMTP; the rule holds for replies to it alone."""
 
 
 class _List(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,29 +75,33 @@ class _Compiled(NamedTuple):
 def classify(dsn: str, text: str) -> Bounce:
     """The kind of a failed delivery; `dsn` is its enhanced status code, `text` what stands in the parentheses."""
     text = text[:MAX_TEXT].lower()
-    said = _SUFFIX.sub("", _PREFIX.sub("", text))
+    said = _PREFIX.sub("", text)
+    stage = _SUFFIX.search(said)
+    said = said[: stage.start()] if stage else said
     for pattern, left in ((_ADDRESSES, " "), (_URLS, r" http://\1 "), (_IDENTITIES, " "), (_BLANKS, " ")):
         said = pattern.sub(left, said)
-    bounce = _judge(dsn, said)
+    bounce = _judge(dsn, said, stage[1] if stage else "")
     if bounce.kind is Kind.LISTED and not bounce.list:
         return Bounce(Kind.LISTED, _name(text))  # by the host that refuses
     return bounce
 
 
 @lru_cache(maxsize=4096)
-def _judge(dsn: str, said: str) -> Bounce:
+def _judge(dsn: str, said: str, command: str) -> Bounce:
     """Most servers say the same again and again, but for what was taken out."""
     data = _data()
     words = _BLANKS.sub(" ", _CODES.sub(" ", _URLS.sub(" ", said))).strip()
     is_named = any(one.alone and marks.search(said) for one, marks in data.lists)
     for rule, pattern in data.rules:
-        is_found = pattern.search(words) and (dsn.startswith("5") or not rule.permanent)
+        is_found = (
+            pattern.search(words) and (dsn.startswith("5") or not rule.permanent) and rule.command in ("", command)
+        )
         if rule.kind is Kind.LISTED and (is_named or is_found):
             domain = _DOMAIN.search(said)
             return Bounce(Kind.LISTED, _name(said) or (domain[1] if domain else ""))
         if is_found:
             return Bounce(rule.kind)
-    return Bounce(data.codes.get(dsn.partition(".")[2], Kind.OTHER))
+    return Bounce(data.codes.get(dsn) or data.codes.get(dsn.partition(".")[2], Kind.OTHER))
 
 
 def _name(text: str) -> str:

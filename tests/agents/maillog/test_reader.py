@@ -92,7 +92,7 @@ def test_a_message_is_known_after_a_stop(host: Host) -> None:
     with host.following() as log:
         host.write(DELIVER)
         host.wait(Delivery)
-        assert log.queued("sasl_username:alice@weir.test") == [("postfix", A, False)]
+        assert [one[:3] for one in log.queued("sasl_username:alice@weir.test")] == [("postfix", A, False)]
     (event,) = host.spool.events[2:]
     assert isinstance(event, Delivery)
     assert event.sasl_username == "alice@weir.test"
@@ -124,6 +124,22 @@ def test_without_what_was_kept_each_line_is_told_all_the_same(host: Host, damage
         host.write(DELIVER + REMOVE)
         host.wait(Delivery, Removed)
     assert len(host.spool.events) == 4
+
+
+def test_what_became_of_a_notification_names_the_message_that_it_tells_of(host: Host) -> None:
+    notification = A.replace("4j", "4k")
+    bounced = DELIVER.replace("status=sent (ok)", "status=bounced (no)")
+    made = (
+        f"{HEAD}/cleanup[6]: {notification}: message-id=<2@mx1.test>\n"
+        f"{HEAD}/bounce[5]: {A}: sender non-delivery notification: {notification}\n"
+        f"{HEAD}/qmgr[8]: {notification}: from=<>, size=2333, nrcpt=1 (queue active)\n"
+    )
+    with host.following():
+        host.write(SUBMIT + bounced + made + (DELIVER + REMOVE).replace(A, notification))
+        host.wait(Delivery, Delivery, Removed)
+    first, *rest = (event for event in host.spool.events if isinstance(event, Delivery | Removed))
+    assert (first.queue_id, first.parent) == (A, "")
+    assert [(event.queue_id, event.parent, event.sasl_username) for event in rest] == [(notification, A, "")] * 2
 
 
 def test_what_is_in_the_log_at_the_first_start_is_not_told(host: Host) -> None:

@@ -32,6 +32,7 @@ ALICE, BOB, CAROL, DAVE = ACCOUNTS
 PASSWORD = "pw"
 DEFERRED = "defer_transports = smtp\n"
 FORM, FORM_UID = "www-data", 33
+REFUSED = f"sendmail: fatal: User {FORM}({FORM_UID}) is not allowed to submit mail"
 AGENT = "nobody"
 
 
@@ -80,6 +81,24 @@ class QueueHost(PostfixHost):
             return ids if len(ids) == messages and all(queue.get(one) == "deferred" for one in ids) else []
 
         return wait_until(deferred, 60, f"{messages} messages to be deferred", 0.2)
+
+    def submit_locally(self, user: str) -> str:
+        """As a web form does it: by the real sendmail, with this host's configuration in the place of the machine's.
+        What it says; "" if it takes the message."""
+        namespace = ["unshare", "--mount"]
+        if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("no namespaces here")
+        submission = (
+            f"mount --bind {self.directory} /etc/postfix && "
+            f"setpriv --reuid={user} --regid=nogroup --clear-groups sendmail -f form@weir.test x@dest.test"
+        )
+        done = subprocess.run(
+            [*namespace, "sh", "-c", submission], input="hello\n", capture_output=True, text=True, check=False
+        )
+        return done.stderr.strip() or ("" if done.returncode == 0 else str(done.returncode))
+
+    def ids_of_local_user(self, uid: int) -> list[str]:
+        return re.findall(rf"pickup\[\d+\]: (\w+): uid={uid} from=<form@weir.test>", self.maillog.read_text())
 
     def hold_by_hand(self, ids: list[str]) -> None:
         command = ["postsuper", "-c", str(self.directory), "-h", "-"]
@@ -206,30 +225,14 @@ def test_killed_at_work_it_knows_what_it_put_on_hold(hosts: list[QueueHost], hel
 
 
 def test_a_refused_login_cannot_submit(hosts: list[QueueHost], helper: RunningHelper) -> None:
-    """As a web form does it: the real sendmail, with this host's configuration in the place of the machine's."""
-    namespace = ["unshare", "--mount"]
-    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no namespaces here")
     host = hosts[2]
-
-    def submit(user: str) -> str:
-        submission = (
-            f"mount --bind {host.directory} /etc/postfix && "
-            f"setpriv --reuid={user} --regid=nogroup --clear-groups sendmail -f form@weir.test x@dest.test"
-        )
-        done = subprocess.run(
-            [*namespace, "sh", "-c", submission], input="hello\n", capture_output=True, text=True, check=False
-        )
-        return done.stderr.strip() or str(done.returncode)
-
-    assert submit(FORM) == "0"
+    assert host.submit_locally(FORM) == ""
     asyncio.run(helper.client.refuse_submission([FORM]))
-    assert submit(FORM) == f"sendmail: fatal: User {FORM}({FORM_UID}) is not allowed to submit mail"
-    assert submit("nobody") == "0"
+    assert host.submit_locally(FORM) == REFUSED
+    assert host.submit_locally("nobody") == ""
     asyncio.run(helper.client.refuse_submission([]))
-    assert submit(FORM) == "0"
-    accepted = re.compile(rf"pickup\[\d+\]: \w+: uid={FORM_UID} from=<form@weir.test>")
-    wait_until(lambda: len(accepted.findall(host.maillog.read_text())) == 2, 10, "the two that were accepted")
+    assert host.submit_locally(FORM) == ""
+    wait_until(lambda: len(host.ids_of_local_user(FORM_UID)) == 2, 10, "the two that were accepted")
 
 
 def test_another_user_is_refused_whatever_the_mode_of_the_socket(hosts: list[QueueHost], helper: RunningHelper) -> None:

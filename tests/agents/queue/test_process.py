@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.queue import __main__ as process
+from agents.queue import submit_table
 from fleet.own import CHECKOUT, toml
 from weir import systemd
 from weir.settings import Queue
@@ -69,3 +70,32 @@ def test_a_socket_of_its_own_is_for_the_agents_group_only(queue: Queue) -> None:
         with process._listener(queue.socket, user):
             found = queue.socket.stat()
             assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o660, 0, user.pw_gid)
+
+
+@pytest.mark.parametrize("key", ["held", "submit_table"])
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_it_writes_nowhere_where_others_may(tmp_path: Path, key: str, mode: int) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    config = tmp_path / "weir.toml"
+    paths = {name: str(tmp_path / name) for name in ("held", "submit_table", "socket")}
+    config.write_text(toml({"queue": {"user": "nobody", **paths, key: str(folder / "file")}}))
+    code, said = started(config)
+    assert (code, said) == (
+        1,
+        f"weir queue-helper: queue.{key}: {folder} is not root's alone: others could put a link there",
+    )
+    assert not any(folder.iterdir())
+
+
+def test_a_link_in_place_of_the_list_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    for name in ("list", "list.tmp"):
+        victim.write_text("precious")
+        (tmp_path / name).symlink_to(victim)
+    submit_table.make(tmp_path / "list")
+    submit_table.write(tmp_path / "list", ["root"])
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "list").is_symlink()
+    assert submit_table.read(tmp_path / "list") == ["root"]

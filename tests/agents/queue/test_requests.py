@@ -91,6 +91,11 @@ def test_what_is_no_request(request_: Any) -> None:
         decode_request(json.dumps(request_).encode())
 
 
+def test_lists_within_lists_are_no_request() -> None:
+    with pytest.raises(ValueError, match="within"):
+        decode_request(b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b',"verb":"hold"}')
+
+
 def test_the_largest_requests_fit_into_a_line() -> None:
     for request in (Hold("x" * 200, ["D" * 30] * MAX_IDS), Submit(["x" * 64] * MAX_NAMES)):
         assert decode_request(encode(request)) == request

@@ -1,10 +1,14 @@
 """Bounces: what servers said, against the kind that a person reads in it.
 
-samples/bounces.tsv holds distinct texts with their label and where each was found. Those marked `aside` were collected
-after the patterns were written, and no pattern was made for them: they tell how texts fare that nobody has seen.
+samples/bounces.tsv holds distinct texts with their label and where each was found; every label was given before the
+text was classified. Texts came in batches: what was wrong in one was mended before the next was looked for, by other
+words in other places. So no pattern knew of a batch when it was first classified: 88 % of the last but one was right,
+98 % of the last. That last one is marked `aside`, and no pattern was made for it: it tells how texts fare that nobody
+has seen. Whoever makes patterns for it takes its marks away, and finds a new batch.
 """
 
 import csv
+import re
 import time
 import tomllib
 from importlib import resources
@@ -52,11 +56,10 @@ def test_of_every_kind_at_least_90_percent(sample: list[Labelled]) -> None:
         assert sum(one.is_right for one in of_kind) >= 0.9 * len(of_kind), kind
 
 
-def test_of_what_nobody_has_seen_at_least_80_percent(sample: list[Labelled]) -> None:
-    """86 % when it was written."""
+def test_of_what_nobody_has_seen_at_least_95_percent(sample: list[Labelled]) -> None:
     aside = [one for one in sample if one.aside]
-    assert len(aside) >= 90
-    assert sum(one.is_right for one in aside) >= 0.8 * len(aside)
+    assert len(aside) >= 60
+    assert sum(one.is_right for one in aside) >= 0.95 * len(aside)
 
 
 def test_a_list_is_never_named_wrongly(sample: list[Labelled]) -> None:
@@ -87,6 +90,11 @@ SAID = "host mx.dest.test[192.0.2.9] said: "
         ("4.7.28", SAID + "421 4.7.28 x", Kind.RATE),
         ("5.0.0", SAID + "550 Requested action not taken: mailbox unavailable", Kind.UNKNOWN_RECIPIENT),
         ("4.0.0", SAID + "450 Requested action not taken: mailbox unavailable", Kind.OTHER),
+        ("4.2.1", SAID + "450 4.2.1 x", Kind.OTHER),
+        ("5.2.1", SAID + "550 5.2.1 x", Kind.UNKNOWN_RECIPIENT),
+        ("5.0.0", SAID + "550 Nothing for this user today (in reply to RCPT TO command)", Kind.UNKNOWN_RECIPIENT),
+        ("4.0.0", SAID + "450 Nothing for this user today (in reply to RCPT TO command)", Kind.OTHER),
+        ("5.0.0", SAID + "550 Nothing for this user today (in reply to end of DATA command)", Kind.OTHER),
         ("", "", Kind.OTHER),
     ],
 )
@@ -105,7 +113,7 @@ def test_the_data_are_whole() -> None:
     assert {name for rule in data["rules"] for name in rule["source"]} == set(data["sources"])
     assert all(rule["source"] for rule in data["rules"])
     assert len({one["name"] for one in data["lists"]}) == len(data["lists"])
-    assert all(code.count(".") == 1 for code in data["codes"])
+    assert all(re.fullmatch(r"([45]\.)?\d+\.\d+", code) for code in data["codes"])
 
 
 @given(st.text(), st.text(alphabet='<>[]() @.:/-0123456789abhtpsx\\"', max_size=2000))
