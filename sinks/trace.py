@@ -79,7 +79,7 @@ def way(history: Reader, name: str, since: float) -> list[Entry]:
     rows = _events(history, messages)
     tied = [row for row in rows if _belongs(row, messages)]
     unique = {row.identity: row for row in tied + _of_instances(history, tied)}
-    return [row.entry for row in sorted(unique.values(), key=lambda row: (row.entry.time, row.identity))]
+    return [row.entry for row in sorted(unique.values(), key=_place)]
 
 
 def newest(history: Reader, subject: str, since: float, most: int) -> list[Summary]:
@@ -129,6 +129,12 @@ class _Row(NamedTuple):
     submitted: int
     client: str
     """As the table's key has it."""
+
+
+def _place(row: _Row) -> tuple[Any, ...]:
+    """In a second of a host the requests come first: a mail log with whole seconds does not tell their order."""
+    entry = row.entry
+    return int(entry.time), entry.host, entry.kind != "request", entry.time, row.identity
 
 
 def _messages(history: Reader, which: str, since: float) -> list[Message]:
