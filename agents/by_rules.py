@@ -5,18 +5,39 @@ Invariants: it ends by the rules that it began with; a reply that comes late is 
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from agents.limits import FleetLimits
 from agents.policy_protocol import PolicyRequest
-from agents.verdict import by_rule
+from agents.verdict import Verdict, by_rule
 from weir.limits import Hit
 from weir.rules.needs import Limit, Outcome
 
 if TYPE_CHECKING:
-    from agents.agent import Agent
     from agents.engine import Engine
 
 Write = Callable[[bytes], None]
+
+
+class Answers(Protocol):
+    """Where a request ends: the agent."""
+
+    limits: FleetLimits
+
+    def finish(
+        self,
+        request: PolicyRequest,
+        account: str,
+        client: str,
+        verdict: Verdict,
+        hits: list[Hit],
+        now: float,
+        write: Write,
+    ) -> None:
+        """Answer it; the rest is done by `settle`."""
+
+    def settle_soon(self) -> None:
+        """See that `settle` comes soon, for a reply that comes late."""
 
 
 class ByRules:
@@ -37,7 +58,7 @@ class ByRules:
 
     def __init__(
         self,
-        agent: "Agent",
+        agent: Answers,
         engine: "Engine",
         request: PolicyRequest,
         account: str,
