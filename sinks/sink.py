@@ -3,14 +3,21 @@
     read a batch → ask the history where it may hold some of it → insert the rest        again until it is stored
     every few seconds: roll-ups of the minutes touched → dead letters → commit the offsets
 
+While one batch is stored, on a thread of its own, the next is read. That thread has the store and all memory of what is
+stored (`_insert`), as long as it runs; till then the main thread does nothing but read (`_step`), and it waits for its
+end before anything else: before it stores the batch in hand, before roll-ups and commits, before partitions are given
+back, and before it begins anew. What the main thread tries again, it tries after that, and it alone waits meanwhile:
+waiting keeps our place in the group.
+
 Invariants: nothing is committed before it and its roll-ups are stored; after an error, or a change of the assignment,
-no memory of what is stored is trusted; all is called on one thread.
+no memory of what is stored is trusted; at most one batch is being stored, and no two threads use the store at once.
 """
 
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -53,6 +60,10 @@ class Sink:
         self._identity = Identity()
         self.source = Source(settings, self._before_revoke)
         self._generation = 0
+        self._thread = ThreadPoolExecutor(1, "insert")
+        self._batch: Batch | None = None
+        """What is being stored, or was to be and failed."""
+        self._insertion: Future[None] | None = None
         self._begin_anew()
 
     def run(self) -> None:
@@ -70,12 +81,31 @@ class Sink:
         batch = self.source.collect(self._stopping)
         if self._generation != self.source.generation:
             self._begin_anew()  # the batch begins at committed offsets
-        if batch.next:
-            self._until_stored(partial(self._insert, batch))
-            self._taken(batch)
+        self._until_stored(self._finish)
         self.lag = self.source.lag()
         if time.monotonic() >= (self._settle_at if batch.next else self._earliest):
             self._until_stored(self._settle)
+        if batch.next:
+            self._begin(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        self._batch, self._insertion = batch, self._thread.submit(self._insert, batch)
+
+    def _finish(self) -> None:
+        """Wait for the end of the insertion; if it failed before, this is another. Raises StoreError."""
+        if self._batch is None:
+            return
+        if self._insertion is None:
+            self._begin(self._batch)
+        self._end()
+        self._taken(self._batch)
+        self._batch = None
+
+    def _end(self) -> None:
+        """Wait until the store is ours again. Raises StoreError if the insertion failed."""
+        insertion, self._insertion = self._insertion, None
+        if insertion is not None:
+            insertion.result()
 
     def _restart(self) -> None:
         try:
@@ -89,8 +119,12 @@ class Sink:
         self._before_revoke()
         self.source.generation += 1  # leaving revokes, too: one attempt is enough
         self.source.close()
+        self._thread.shutdown()
 
     def _begin_anew(self) -> None:
+        with suppress(StoreError):
+            self._end()
+        self._batch = None
         self._generation = self.source.generation
         self._identity.forget()
         self._touched = rollups.nothing()
@@ -164,6 +198,7 @@ class Sink:
         if self._generation != self.source.generation:
             return
         try:
+            self._finish()
             self._settle()
         except (StoreError, KafkaException) as error:
             log.warning("given up uncommitted, read again", trouble=for_logs(error))
