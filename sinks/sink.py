@@ -140,7 +140,7 @@ class Sink:
         new = division.new + answer.missing
         if new:
             columns = rows.together(new)
-            self._put("events", rows.EVENT[: len(columns)], columns)
+            self._put("events", tuple(columns), list(columns.values()))
         self._put_few("decisions", decision_rows.DECISION, batch.decisions, ("subject", "id", "change"))
         self._put_few("words", decision_rows.WORD, batch.words, ("subject", "word", "id"))
         self._identity.stored(batch.events, answer.greatest)
