@@ -24,7 +24,6 @@ from weir.events import Request, encoder
 
 ROWS = 1_500_000
 HOSTS = 20
-REQUEST = rows.EVENT[: rows.EVENT.index("submitted")]
 ENVELOPE = 50
 """Events in one, as an agent with some thousand requests a second makes them."""
 
@@ -99,7 +98,7 @@ def _bare(server: ClickHouse, made: list[tuple[str, bytes]]) -> tuple[float, flo
     client = Client("127.0.0.1", server.port, database="bare")
     start, cpu = time.perf_counter(), cpu_seconds(os.getpid())
     for begin in range(0, len(ready), BATCH_ROWS):
-        client.execute(f"INSERT INTO events ({', '.join(REQUEST)}) VALUES", ready[begin : begin + BATCH_ROWS])
+        client.execute(f"INSERT INTO events ({', '.join(rows.REQUEST)}) VALUES", ready[begin : begin + BATCH_ROWS])
     took = time.perf_counter() - start, cpu_seconds(os.getpid()) - cpu
     client.disconnect()
     return took
@@ -107,7 +106,7 @@ def _bare(server: ClickHouse, made: list[tuple[str, bytes]]) -> tuple[float, flo
 
 def _rows(events: rows.Events) -> Iterator[rows.Row]:
     """All columns of a request, also those that the sink need not send."""
-    return zip(*map(events.column, REQUEST), strict=True)
+    return zip(*map(events.column, rows.REQUEST), strict=True)
 
 
 def _fill(bootstrap: str, made: list[tuple[str, bytes]]) -> None:

@@ -31,10 +31,13 @@ from weir.events import (
 from weir.events import decoder as event_decoder
 from weir.limits import Hit
 
-EVENT = (
+REQUEST = (
     *("minute", "host", "epoch", "seq", "time", "kind", "refused", "client", "details"),
     # but for seq and time, which every kind of event has, and for what stands in the details
     *(name for name in Request.__struct_fields__[2:] if name != "limits"),
+)
+EVENT = (
+    *REQUEST,
     *("submitted", "message_id", "parent", "uid", "login", "unasked", "status", "relay", "dsn", "bounce", "list"),
     *("text", "how", "code", "service", "tries", "failed"),
 )
@@ -71,11 +74,10 @@ _EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
 _EMPTY["uid"] = -1
 _ALWAYS = frozenset({"minute", "host", "epoch", "seq", "time", "kind"})
 _FEW = frozenset({"protocol_state", "sasl_method", "server_address", "encryption_protocol", "status", "dsn", "service"})
-_UNIQUE = frozenset({"recipient", "queue_id", "instance", "message_id", "parent", "text"})
-"""Texts that hardly come again. Of all others one is kept: less memory to go through costs less time."""
-_seen: dict[Any, Any] = {}
-_SEEN = 100_000
-"""Texts that we remember."""
+"""Columns of few texts: one object is kept of each, since whoever goes through 20,000 of them waits for the memory."""
+_seen: dict[str, str] = {}
+_SEEN = 10_000
+"""About so many, then they are forgotten: a log may say anything."""
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
 
 UNREADABLE = (ValueError, RecursionError)
@@ -132,10 +134,8 @@ class Events(msgspec.Struct, gc=False):
 
 def together(found: Sequence[Events]) -> Columns:
     """The columns of all of them, in the order of EVENT."""
-    present = set[str]().union(*(one.columns for one in found))
-    return {
-        name: list(chain.from_iterable([one.column(name) for one in found])) for name in EVENT if name in present
-    }
+    present = _ALWAYS.union(*(one.columns for one in found))
+    return {name: list(chain.from_iterable([one.column(name) for one in found])) for name in EVENT if name in present}
 
 
 def events(value: bytes, recipients: str) -> Events:
@@ -192,7 +192,8 @@ def _in_order(found: Events) -> Events:
     if seqs == sorted(set(seqs)):
         return found
     places = {seq: place for place, seq in enumerate(seqs)}
-    return found.only([places[seq] for seq in sorted(places)])
+    order = [places[seq] for seq in sorted(places)]
+    return Events(found.head, {name: [column[place] for place in order] for name, column in found.columns.items()})
 
 
 def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recipients: str) -> Columns:
