@@ -135,7 +135,7 @@ def test_a_column_of_nothing_but_its_default_is_left_out() -> None:
 
 def test_what_is_left_out_is_the_default_of_its_column(store: Embedded) -> None:
     """Of the history's schema."""
-    store.insert("events", ("seq",), [[7]])
+    store.insert("events", ("minute", "seq"), [[int(NOON)], [7]])
     left_out = [name for name in rows.EVENT if name not in ("seq", "minute", "time")]
     (found,) = store.query(f"SELECT {', '.join(left_out)}, toUInt32(submitted) FROM events")
     empty = rows.events(envelope([event(7)]), "full")
