@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
 from sinks import metrics, schema
 from sinks.clickhouse import ClickHouse
@@ -108,7 +108,7 @@ def _migrated(store: Store, keep_days: int, stopping: threading.Event) -> bool:
 
     for attempt in Retrying(
         retry=retry_if_exception(_may_pass),
-        wait=wait_exponential_jitter(initial=0.2, max=10),
+        wait=wait_exponential(multiplier=0.2, max=10) + wait_random(0, 1),
         sleep=sleep,
         before_sleep=failed,
         reraise=True,

@@ -25,6 +25,22 @@ _INSERT = {"async_insert": 0, "insert_deduplication_token": "", "max_partitions_
 """Settings of an insert, given if the server knows them: stored when it returns, once for each token, of any days."""
 
 
+class _Client(Client):  # type: ignore[misc]  # the driver has no types
+    """The driver's, which also says when all of an insert is sent."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sent: Callable[[], None] = _nothing
+
+    def receive_end_of_insert_query(self) -> Any:
+        self.sent()
+        return super().receive_end_of_insert_query()
+
+
+def _nothing() -> None:
+    pass
+
+
 class ClickHouse(Store):
     def __init__(self, history: History, answer_seconds: int = 0) -> None:
         host, _, port = history.server.rpartition(":")
@@ -41,7 +57,7 @@ class ClickHouse(Store):
         }
         if history.ca_location:
             self._arguments["ca_certs"] = history.ca_location
-        self._client: Client | None = None
+        self._client: _Client | None = None
         self._known: set[str] = set()
         """Settings that this server knows."""
 
@@ -71,11 +87,19 @@ class ClickHouse(Store):
     def run(self, sql: str) -> None:
         self._asked(lambda client: client.execute(sql))
 
-    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str = "") -> None:
+    def insert(
+        self,
+        table: str,
+        names: Sequence[str],
+        columns: Sequence[Column],
+        token: str = "",
+        sent: Callable[[], None] = _nothing,
+    ) -> None:
         sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES"
         wanted = _INSERT | {"insert_deduplication_token": token}
 
-        def send(client: Client) -> None:
+        def send(client: _Client) -> None:
+            client.sent = sent
             settings = {name: value for name, value in wanted.items() if name in self._known and value != ""}
             client.execute(sql, columns, columnar=True, settings=settings)
 
@@ -86,10 +110,10 @@ class ClickHouse(Store):
             self._client.disconnect()
             self._client = None
 
-    def _asked(self, ask: Callable[[Client], Any]) -> Any:
+    def _asked(self, ask: Callable[[_Client], Any]) -> Any:
         try:
             if self._client is None:
-                self._client = Client(**self._arguments)
+                self._client = _Client(**self._arguments)
                 names = ", ".join(f"'{name}'" for name in _INSERT)
                 known = self._client.execute(f"SELECT name FROM system.settings WHERE name IN ({names})")  # noqa: S608
                 self._known = {name for (name,) in known}

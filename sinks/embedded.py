@@ -5,7 +5,7 @@ Invariants: one process at a time has the directory; a query of others can only 
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,7 +57,14 @@ class Embedded(Store):
     def run(self, sql: str) -> None:
         self._ask(sql, "JSONCompact")
 
-    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str = "") -> None:
+    def insert(
+        self,
+        table: str,
+        names: Sequence[str],
+        columns: Sequence[Column],
+        token: str = "",
+        sent: Callable[[], None] = lambda: None,
+    ) -> None:
         exact = self._in_milliseconds(table)
         made = [
             [value / 1000 for value in column] if name in exact else column
@@ -68,6 +75,7 @@ class Embedded(Store):
             try:
                 inserter = self._session.send_insert(sql, "JSONCompactEachRow")
                 inserter.append(_encoder.encode_lines(zip(*made, strict=True)))
+                sent()
                 inserter.finish()
             except Exception as error:
                 raise _error(error) from None

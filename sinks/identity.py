@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sinks.rows import MINUTE, Events
+from sinks.rows import Events
 from sinks.store import Store, quoted
 
 _AT_ONCE = 200
@@ -97,13 +97,13 @@ def ask(store: Store, division: Division) -> Answer:
                 if places:
                     missing.append(events.only(places))
         if unknown := division.unknown & some.keys():
-            since = min(min(events.columns[MINUTE]) for epoch in unknown for events in some[epoch])
+            since = min(min(events.columns["minute"]) for epoch in unknown for events in some[epoch])
             greatest.update({(host, epoch): seq for host, epoch, seq in store.query(_greatest(unknown, since))})
     return Answer(missing, greatest)
 
 
 def _which(asked: dict[Epoch, list[Events]]) -> str:
-    minutes = [minute for pieces in asked.values() for events in pieces for minute in events.columns[MINUTE]]
+    minutes = [minute for pieces in asked.values() for events in pieces for minute in events.columns["minute"]]
     ranges = " OR ".join(
         f"(host = {quoted(host)} AND epoch = {quoted(epoch)} AND seq BETWEEN "
         f"{min(events.seqs[0] for events in pieces)} AND {max(events.seqs[-1] for events in pieces)})"

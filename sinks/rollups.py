@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
-from sinks.rows import CLIENT, KIND, MAIL_LOG, MINUTE, SASL_USERNAME, SUBMITTED, Events
+from sinks.rows import MAIL_LOG, Events
 from sinks.store import Store, in_parts, literals_in_parts, quoted
 
 _HOUR, _DAY = 3600, 86400
@@ -62,12 +62,12 @@ def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float)
     oldest, newest = now - (keep_days - _SPARE_DAYS) * _DAY, now + _DAY
     late = 0
     for one in batch:
-        minutes = one.columns[MINUTE]
+        minutes = one.columns["minute"]
         events = one
         if min(minutes) < oldest or max(minutes) > newest:
             events = one.only([place for place, minute in enumerate(minutes) if oldest <= minute <= newest])
             late += len(one) - len(events)
-        kinds = set(events.columns[KIND])
+        kinds = set(events.columns["kind"])
         if not MAIL_LOG.isdisjoint(kinds):
             _touch_outcomes(touched, events)
         if not MAIL_LOG.issuperset(kinds):
@@ -76,19 +76,19 @@ def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float)
 
 
 def _touch_requests(touched: Touched, events: Events) -> None:
-    minutes = events.columns[MINUTE]
+    minutes = events.columns["minute"]
     hours = [minute // _HOUR * _HOUR for minute in minutes]
     touched.minutes.update((minute, events.head.host) for minute in set(minutes))
-    touched.account_hours.update(zip(hours, events.columns[SASL_USERNAME], strict=True))
-    touched.client_hours.update(zip(hours, events.columns[CLIENT], strict=True))
+    touched.account_hours.update(zip(hours, events.column("sasl_username"), strict=True))
+    touched.client_hours.update(zip(hours, events.column("client"), strict=True))
 
 
 def _touch_outcomes(touched: Touched, events: Events) -> None:
-    told = events.only([place for place, kind in enumerate(events.columns[KIND]) if kind in MAIL_LOG])
-    hours = [begin // _HOUR * _HOUR for begin in told.columns[SUBMITTED]]
-    touched.outcomes.update((minute, told.head.host) for minute in set(told.columns[MINUTE]))
-    touched.account_outcomes.update(zip(hours, told.columns[SASL_USERNAME], strict=True))
-    touched.client_outcomes.update(zip(hours, told.columns[CLIENT], strict=True))
+    told = events.only([place for place, kind in enumerate(events.columns["kind"]) if kind in MAIL_LOG])
+    hours = [begin // _HOUR * _HOUR for begin in told.column("submitted")]
+    touched.outcomes.update((minute, told.head.host) for minute in set(told.columns["minute"]))
+    touched.account_outcomes.update(zip(hours, told.column("sasl_username"), strict=True))
+    touched.client_outcomes.update(zip(hours, told.column("client"), strict=True))
 
 
 def make(store: Store, touched: Touched) -> None:

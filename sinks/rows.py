@@ -42,11 +42,10 @@ EVENT = (
     *("submitted", "message_id", "parent", "uid", "login", "unasked", "status", "relay", "dsn", "bounce", "list"),
     *("text", "how", "code", "service", "tries", "failed"),
 )
-MINUTE, SEQ, KIND, CLIENT, SASL_USERNAME, SUBMITTED = map(
-    EVENT.index, ("minute", "seq", "kind", "client", "sasl_username", "submitted")
-)
 
 Row = tuple[Any, ...]
+Columns = dict[str, Sequence[Any]]
+"""Name of EVENT → the values of all events. What holds nothing but its default is left out, there and in an insert."""
 
 MOST = 2**32 - 1
 """Seconds: the end of ClickHouse's DateTime, in 2106."""
@@ -74,6 +73,12 @@ _EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
     0,
 )
 _EMPTY["uid"] = -1
+_ALWAYS = frozenset({"minute", "host", "epoch", "seq", "time", "kind"})
+_FEW = frozenset({"protocol_state", "sasl_method", "server_address", "encryption_protocol", "status", "dsn", "service"})
+"""Columns of few texts: one object is kept of each, since whoever goes through 20,000 of them waits for the memory."""
+_seen: dict[str, str] = {}
+_SEEN = 10_000
+"""About so many, then they are forgotten: a log may say anything."""
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
 
 
@@ -93,9 +98,8 @@ class Events(msgspec.Struct, gc=False):
     """An envelope of weir.events, read: its events by seq, each once, and what could not be read."""
 
     head: Head
-    columns: Sequence[Sequence[Any]]
-    """For each of EVENT, or of REQUEST if no more is needed, the values of all events: made and inserted so, they cost
-    half of what rows do."""
+    columns: Columns
+    """Made and inserted so, events cost half of what rows do."""
     bad: list[bytes] = []
     """Lines that are no events."""
     error: str = ""
@@ -104,7 +108,7 @@ class Events(msgspec.Struct, gc=False):
     """A replay of a dead letter: earlier seqs than those that came after it."""
 
     def __len__(self) -> int:
-        return len(self.columns[SEQ])
+        return len(self.columns["seq"])
 
     @property
     def epoch(self) -> tuple[str, str]:
@@ -113,23 +117,23 @@ class Events(msgspec.Struct, gc=False):
 
     @property
     def seqs(self) -> Sequence[int]:
-        return self.columns[SEQ]
+        return self.columns["seq"]
 
-    def column(self, place: int) -> Sequence[Any]:
-        """The values of a column of EVENT."""
-        return self.columns[place] if place < len(self.columns) else [_EMPTY[EVENT[place]]] * len(self)
+    def column(self, name: str) -> Sequence[Any]:
+        """The values of a column, left out or not."""
+        return self.columns[name] if name in self.columns else [_EMPTY[name]] * len(self)
 
     def only(self, kept: list[int]) -> "Events":
         """Those of these places."""
         if len(kept) == len(self):
             return self
-        return Events(self.head, [[column[place] for place in kept] for column in self.columns])
+        return Events(self.head, {name: [column[place] for place in kept] for name, column in self.columns.items()})
 
 
-def together(found: Sequence[Events]) -> list[list[Any]]:
-    """The columns of all of them, of EVENT or of REQUEST: as many as one of them has."""
-    width = max((len(one.columns) for one in found), default=len(REQUEST))
-    return [list(chain.from_iterable(one.column(place) for one in found)) for place in range(width)]
+def together(found: Sequence[Events]) -> Columns:
+    """The columns of all of them, in the order of EVENT."""
+    present = _ALWAYS.union(*(one.columns for one in found))
+    return {name: list(chain.from_iterable([one.column(name) for one in found])) for name in EVENT if name in present}
 
 
 def events(value: bytes, recipients: str) -> Events:
@@ -186,13 +190,14 @@ def _in_order(found: Events) -> Events:
     if seqs == sorted(set(seqs)):
         return found
     places = {seq: place for place, seq in enumerate(seqs)}
-    return Events(found.head, [[column[places[seq]] for seq in sorted(places)] for column in found.columns])
+    order = [places[seq] for seq in sorted(places)]
+    return Events(found.head, {name: [column[place] for place in order] for name, column in found.columns.items()})
 
 
-def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recipients: str) -> list[Sequence[Any]]:
+def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recipients: str) -> Columns:
     """The columns of events of one kind, of one envelope."""
     count = len(records)
-    own: dict[str, Sequence[Any]] = dict(zip(_FIELDS[kind], zip(*map(astuple, records), strict=True), strict=True))
+    own: Columns = dict(zip(_FIELDS[kind], zip(*map(astuple, records), strict=True), strict=True))
     times = [round((time - offset) * 1000) for time, offset in zip(own["time"], own["clock_offset"], strict=True)]
     if min(times) < 0 or max(times) > MOST * 1000:
         times = [milliseconds(time / 1000) for time in times]
@@ -211,17 +216,27 @@ def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recip
     }
     if "client_address" in own:
         own["client"] = [_client(address) for address in own["client_address"]]
-    names = REQUEST if kind is Request else EVENT
-    return [own[name] if name in own else [_EMPTY[name]] * count for name in names]
+    return {name: _once(name, column) for name, column in own.items() if name in _ALWAYS or any(column)}
 
 
-def _complete_requests(own: dict[str, Sequence[Any]], recipients: str) -> None:
+def _once(name: str, column: Sequence[Any]) -> Sequence[Any]:
+    """The column with one object for each text."""
+    if name not in _FEW:
+        return column
+    if len(_seen) > _SEEN:
+        _seen.clear()
+    return list(map(_seen.setdefault, column, column))
+
+
+def _complete_requests(own: Columns, recipients: str) -> None:
     own["refused"] = [_refused(action) for action in own["action"]]
     own["client_port"] = [_port(port) for port in own["client_port"]]
-    own["details"] = [_details(limits, recipients) if limits else "" for limits in own["limits"]]
+    limits = own.pop("limits")
+    if any(limits):
+        own["details"] = [_details(hits, recipients) if hits else "" for hits in limits]
 
 
-def _complete_mail_log(own: dict[str, Sequence[Any]], times: list[int], recipients: str) -> None:
+def _complete_mail_log(own: Columns, times: list[int], recipients: str) -> None:
     """When the message was submitted, in seconds: of what is not a message's, when it happened."""
     told = own.get("submitted", (0.0,) * len(times))
     own["submitted"] = [
@@ -253,34 +268,34 @@ def _kept_key(key: str, recipients: str) -> str:
     return f"{item}={_kept(value, recipients)}" if item.startswith("recipient") else key
 
 
-def _other(head: Head, event: Event | Other, text: str, recipients: str) -> list[Sequence[Any]]:
+def _other(head: Head, event: Event | Other, text: str, recipients: str) -> Columns:
     """The columns of an event of a kind without columns of its own: `text`, the whole of it, goes into `details`."""
     if recipients != "full" and '"recipient"' in text:
         whole = msgspec.json.decode(text)
         text = msgspec.json.encode(whole | {"recipient": _kept(str(whole.get("recipient", "")), recipients)}).decode()
     kind = event.kind if isinstance(event, Other) else str(event.__struct_config__.tag)
     time = milliseconds(event.time - event.clock_offset)
-    known = {
-        "minute": time // 60_000 * 60,
-        "time": time,
-        "host": head.host,
-        "epoch": head.epoch,
-        "seq": event.seq,
-        "kind": kind,
-        "clock_offset": event.clock_offset,
-        "details": text,
+    known: Columns = {
+        "minute": [time // 60_000 * 60],
+        "time": [time],
+        "host": [head.host],
+        "epoch": [head.epoch],
+        "seq": [event.seq],
+        "kind": [kind],
+        "clock_offset": [event.clock_offset],
+        "details": [text],
     }
-    if not isinstance(event, Queue):
-        return [[known.get(name, _EMPTY[name])] for name in REQUEST]
-    known |= {"how": event.how, "submitted": time // 1000} | _of_subject(event.subject)
-    return [[known.get(name, _EMPTY[name])] for name in EVENT]
+    if isinstance(event, Queue):
+        known |= {"how": [event.how], "submitted": [time // 1000]}
+        known |= _of_subject(event.subject)
+    return known
 
 
-def _of_subject(subject: str) -> dict[str, Any]:
+def _of_subject(subject: str) -> Columns:
     """So that it is found, and forgotten, with the account or the local user."""
     if subjects.is_account(subject):
-        return {"sasl_username": subjects.value(subject)}
-    return {"uid": int(subjects.value(subject))} if subjects.is_uid(subject) else {}
+        return {"sasl_username": [subjects.value(subject)]}
+    return {"uid": [int(subjects.value(subject))]} if subjects.is_uid(subject) else {}
 
 
 def _kept(recipient: str, recipients: str) -> str:

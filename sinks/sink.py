@@ -3,20 +3,28 @@
     read a batch → ask the history where it may hold some of it → insert the rest        again until it is stored
     every few seconds: roll-ups of the minutes touched → dead letters → commit the offsets
 
+While the history stores one batch, the next is read: a thread of its own (`_insert`) has the store and all memory of
+what is stored until its batch is stored or has failed. The main thread lets it send undisturbed, reads the next batch,
+and waits for the thread's end before all else: before that batch is stored, before roll-ups and commits, before
+partitions are given back, before it begins anew. Tries again are decided, and waited for, on the main thread, with
+nothing under way: its polls keep our place in the group.
+
 Invariants: nothing is committed before it and its roll-ups are stored; after an error, or a change of the assignment,
-no memory of what is stored is trusted; all is called on one thread.
+no memory of what is stored is trusted; at most one batch is being stored, and no two threads use the store at once.
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import structlog
 from confluent_kafka import KafkaException
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_never, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_never, wait_exponential, wait_random
 
 from sinks import decision_rows, rollups, rows
 from sinks.batch import Batch, DeadLetter
@@ -53,6 +61,10 @@ class Sink:
         self._identity = Identity()
         self.source = Source(settings, self._before_revoke)
         self._generation = 0
+        self._thread = ThreadPoolExecutor(1, "insert")
+        self._batch: Batch | None = None
+        """What is being stored, or was to be and failed."""
+        self._insertion: Future[None] | None = None
         self._begin_anew()
 
     def run(self) -> None:
@@ -70,12 +82,34 @@ class Sink:
         batch = self.source.collect(self._stopping)
         if self._generation != self.source.generation:
             self._begin_anew()  # the batch begins at committed offsets
-        if batch.next:
-            self._until_stored(partial(self._insert, batch))
-            self._taken(batch)
+        self._until_stored(self._finish)
         self.lag = self.source.lag()
         if time.monotonic() >= (self._settle_at if batch.next else self._earliest):
             self._until_stored(self._settle)
+        if batch.next:
+            self._begin(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        sent = threading.Event()
+        self._batch, self._insertion = batch, self._thread.submit(self._insert, batch, sent.set)
+        self._insertion.add_done_callback(lambda _: sent.set())  # nothing to send, or an error
+        sent.wait()  # Python runs one thread at a time: to read now would make the history wait
+
+    def _finish(self) -> None:
+        """Wait for the end of the insertion; if it failed before, this is another. Raises StoreError."""
+        if self._batch is None:
+            return
+        if self._insertion is None:
+            self._begin(self._batch)
+        self._end()
+        self._taken(self._batch)
+        self._batch = None
+
+    def _end(self) -> None:
+        """Wait until the store is ours again. Raises StoreError if the insertion failed."""
+        insertion, self._insertion = self._insertion, None
+        if insertion is not None:
+            insertion.result()
 
     def _restart(self) -> None:
         try:
@@ -89,8 +123,12 @@ class Sink:
         self._before_revoke()
         self.source.generation += 1  # leaving revokes, too: one attempt is enough
         self.source.close()
+        self._thread.shutdown()
 
     def _begin_anew(self) -> None:
+        with suppress(StoreError):
+            self._end()
+        self._batch = None
         self._generation = self.source.generation
         self._identity.forget()
         self._touched = rollups.nothing()
@@ -100,13 +138,14 @@ class Sink:
         self._settle_at = self._earliest = time.monotonic() + SETTLE_SECONDS[0]
         """When to settle: while more comes, and as soon as nothing does."""
 
-    def _insert(self, batch: Batch) -> None:
+    def _insert(self, batch: Batch, sent: Callable[[], None]) -> None:
+        """On the thread of insertions; `sent` is called when the history has the events and is at work."""
         division = self._identity.divide(batch.events)
         answer = ask(self._store, division)
         new = division.new + answer.missing
         if new:
             columns = rows.together(new)
-            self._put("events", rows.EVENT[: len(columns)], columns)
+            self._put("events", tuple(columns), list(columns.values()), sent)
         self._put_few("decisions", decision_rows.DECISION, batch.decisions, ("subject", "id", "change"))
         self._put_few("words", decision_rows.WORD, batch.words, ("subject", "word", "id"))
         self._identity.stored(batch.events, answer.greatest)
@@ -123,11 +162,17 @@ class Sink:
         self.uncommitted += sum(map(len, batch.events))
         self._next.update(batch.next)
 
-    def _put(self, table: str, names: tuple[str, ...], columns: Sequence[Sequence[Any]]) -> None:
+    def _put(
+        self,
+        table: str,
+        names: tuple[str, ...],
+        columns: Sequence[Sequence[Any]],
+        sent: Callable[[], None] = lambda: None,
+    ) -> None:
         # The same rows in another attempt make the same token: four columns tell each row of any table.
         token = hashlib.sha256(msgspec.msgpack.encode(columns[:4])).hexdigest()
         start = time.monotonic()
-        self._store.insert(table, names, columns, token)
+        self._store.insert(table, names, columns, token, sent)
         self.counts.batches += 1
         self.counts.insert_seconds += time.monotonic() - start
 
@@ -164,6 +209,8 @@ class Sink:
         if self._generation != self.source.generation:
             return
         try:
+            if self._insertion is not None:
+                self._finish()
             self._settle()
         except (StoreError, KafkaException) as error:
             log.warning("given up uncommitted, read again", trouble=for_logs(error))
@@ -172,7 +219,7 @@ class Sink:
         """Try until the store has taken it. Raises OvertakenError, and KafkaException."""
         Retrying(
             retry=retry_if_exception_type(StoreError),
-            wait=wait_exponential_jitter(initial=0.2, max=_LONGEST_WAIT),
+            wait=wait_exponential(multiplier=0.2, max=_LONGEST_WAIT) + wait_random(0, 1),
             stop=stop_never,
             sleep=self._wait,
             before_sleep=self._failed,

@@ -54,6 +54,7 @@ class Source:
                 "fetch.wait.max.ms": 100,
                 "fetch.message.max.bytes": 1024 * 1024,
                 "queued.max.messages.kbytes": 32 * 1024,
+                "fetch.queue.backoff.ms": 10,  # by default a full queue stops all fetching for a second
             }
         )
         self._consumer.subscribe(

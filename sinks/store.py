@@ -5,7 +5,7 @@ one an insert may have happened, in part or whole. Not for several threads at on
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -38,10 +38,18 @@ class Store(AbstractContextManager["Store"], Protocol):
     def run(self, sql: str) -> None:
         """Run a statement that gives no rows."""
 
-    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str = "") -> None:
+    def insert(
+        self,
+        table: str,
+        names: Sequence[str],
+        columns: Sequence[Column],
+        token: str = "",
+        sent: Callable[[], None] = lambda: None,
+    ) -> None:
         """Insert columns, with times as whole milliseconds or (minutes) seconds since 1970.
 
-        `token` names this very insert: a server that knows it stores it once.
+        `token` names this very insert: a server that knows it stores it once. `sent` is called, if all goes well, when
+        the rest of the work is the engine's alone: Python is free for something else.
         """
 
     def close(self) -> None: ...

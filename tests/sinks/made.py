@@ -72,7 +72,7 @@ def events(records: Sequence[Any], host: str = "mx1", epoch: str = "e1") -> Even
 
 def rows_of(*made: Events) -> list[rows.Row]:
     """The events as rows, each in the order of EVENT."""
-    return [row for one in made for row in zip(*map(one.column, range(len(rows.EVENT))), strict=True)]
+    return [row for one in made for row in zip(*map(one.column, rows.EVENT), strict=True)]
 
 
 def insert(store: Store, table: str, names: Sequence[str], made: Sequence[rows.Row], token: str = "") -> None:

@@ -18,7 +18,6 @@ from fleet.process import free_port
 from sinks import rollups, rows
 from sinks.clickhouse import ClickHouse
 from sinks.identity import Identity, ask
-from sinks.rows import SEQ
 from sinks.store import LOGIN_REFUSED, StoreError
 from tests.fleet.conftest import directory
 from tests.sinks.conftest import KEEP_DAYS
@@ -64,9 +63,8 @@ def test_a_batch_over_midnight_is_completed_and_summed(store: ClickHouse) -> Non
     later = [row for row in rows_of(batch[0]) if row[0] >= MIDNIGHT]
     insert(store, "events", rows.EVENT, later)
     answer = ask(store, Identity().divide(batch))
-    missing = rows_of(*answer.missing)
-    assert [row[SEQ] for row in missing] == list(range(50))
-    insert(store, "events", rows.EVENT, missing)
+    assert [seq for one in answer.missing for seq in one.seqs] == list(range(50))
+    insert(store, "events", rows.EVENT, rows_of(*answer.missing))
     touched = rollups.nothing()
     rollups.touch(touched, batch, KEEP_DAYS, NOON)
     rollups.make(store, touched)
@@ -79,7 +77,7 @@ def test_what_the_mail_log_tells_is_stored_and_summed(store: ClickHouse) -> None
     way = Way(1).submitted(uid=33).delivery("sent").delivery("bounced", NOON + 7200, bounce="rate", text="no")
     batch = [events([*way.events, event(4), rejected(5), login(6, failed="credentials", tries=4)])]
     made = rows.together(batch)
-    store.insert("events", rows.EVENT[: len(made)], made)
+    store.insert("events", tuple(made), list(made.values()))
     insert(store, "events", rows.REQUEST, [row[: len(rows.REQUEST)] for row in rows_of(events([event(7)]))])
     found = store.query("SELECT uid, text, tries, message_id FROM events FINAL ORDER BY seq")
     assert [list(row) for row in found] == [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sinks import rows
 from sinks.embedded import Embedded
 from sinks.identity import Identity, ask
-from sinks.rows import MINUTE, Events
+from sinks.rows import Events
 from tests.sinks.made import event, events, insert, rows_of
 
 MIDNIGHT = 1_790_035_200.0
@@ -64,7 +64,7 @@ def test_a_dead_letter_sent_again_is_asked_about_and_does_not_take_us_back() -> 
 def test_the_history_says_what_is_missing_on_both_sides_of_midnight(store: Embedded) -> None:
     batch = [events([event(seq, time=MIDNIGHT + seq - 50) for seq in range(100)])]
     whole = rows_of(batch[0])
-    stored = [row for row in whole if row[MINUTE] >= MIDNIGHT]  # the later partition alone
+    stored = [row for row in whole if row[rows.EVENT.index("minute")] >= MIDNIGHT]  # the later partition alone
     insert(store, "events", rows.EVENT, stored)
     answer = ask(store, Identity().divide(batch))
     assert answer.greatest == {("mx1", "e1"): 99}

@@ -73,7 +73,7 @@ def test_of_a_recipient_the_domain_alone_is_kept_if_so_wished(recipient: str, ke
 
 def test_rows_are_in_the_order_of_their_seqs_each_once() -> None:
     found = rows.events(envelope([event(5), event(2), event(5), event(3)]), "full")
-    assert [row[rows.SEQ] for row in rows_of(found)] == [2, 3, 5]
+    assert list(found.seqs) == [2, 3, 5]
 
 
 def test_an_unknown_kind_is_kept_whole() -> None:
@@ -125,10 +125,25 @@ def test_kinds_in_one_envelope_give_the_rows_of_each_alone() -> None:
     assert (rows_of(with_bad), with_bad.bad) == (alone, [b"no event"])
 
 
-def test_columns_of_the_mail_log_are_made_only_where_it_tells_something() -> None:
-    asked, told = rows.events(envelope([event(1)]), "full"), rows.events(envelope(MAIL_LOG[:1]), "full")
-    assert len(rows.together([asked])) == len(rows.REQUEST)
-    assert [len(column) for column in rows.together([asked, told])] == [2] * len(rows.EVENT)
+def test_a_column_of_nothing_but_its_default_is_left_out() -> None:
+    plain, told = rows.events(envelope([event(0)]), "full"), rows.events(envelope(MAIL_LOG[:1]), "full")
+    expected = {"minute", "time", "host", "epoch", "seq", "kind", "client", "action", "protocol_state"}
+    assert plain.columns.keys() == expected | {"sasl_username", "client_address", "messages", "recipients"}
+    both = rows.together([plain, told])
+    assert list(both) == [name for name in rows.EVENT if name in plain.columns.keys() | told.columns.keys()]
+    assert (both["uid"], both["submitted"], both["seq"]) == ([-1, 33], [0, int(NOON) - 8], [0, 1])
+
+
+def test_what_is_left_out_is_the_default_of_its_column(store: Embedded) -> None:
+    """Of the history's schema."""
+    store.insert("events", ("minute", "seq"), [[int(NOON)], [7]])
+    left_out = [name for name in rows.EVENT if name not in ("seq", "minute", "time")]
+    (found,) = store.query(f"SELECT {', '.join(left_out)}, toUInt32(submitted) FROM events")
+    empty = rows.events(envelope([event(7)]), "full")
+    empty.columns = {"seq": [7]}
+    expected = [empty.column(name)[0] for name in left_out]
+    place = left_out.index("submitted")
+    assert [*found[:place], found[-1], *found[place + 1 : -1]] == expected
 
 
 @pytest.mark.parametrize(
@@ -181,7 +196,7 @@ def test_what_was_done_with_queued_mail_is_the_subject_s(subject: str, account: 
 def test_a_heartbeat_is_kept_whole_and_in_order() -> None:
     beat = Heartbeat(seq=2, time=NOON, version="1", host="mx1", spool_bytes=17)
     found = rows.events(envelope([event(1), beat, event(3)]), "full")
-    assert [row[rows.SEQ] for row in rows_of(found)] == [1, 2, 3]
+    assert list(found.seqs) == [1, 2, 3]
     row = named(rows_of(found)[1])
     assert row["kind"] == "heartbeat"
     assert msgspec.json.decode(str(row["details"]))["spool_bytes"] == 17
@@ -204,7 +219,7 @@ def test_a_heartbeat_is_kept_whole_and_in_order() -> None:
 )
 def test_a_line_that_is_no_event_is_told_and_the_others_are_kept(line: bytes) -> None:
     found = rows.events(envelope([event(1), line, event(3)]), "full")
-    assert [row[rows.SEQ] for row in rows_of(found)] == [1, 3]
+    assert list(found.seqs) == [1, 3]
     assert found.bad == [line]
     assert found.error
 
