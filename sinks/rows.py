@@ -73,7 +73,8 @@ _EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
     0,
 )
 _EMPTY["uid"] = -1
-_ALWAYS = frozenset({"minute", "host", "epoch", "seq", "time", "kind"})
+_ALWAYS = frozenset({"minute", "host", "epoch", "seq", "time", "kind", "uid"})
+"""Columns that are not left out for being empty; of uid 0 is root."""
 _FEW = frozenset({"protocol_state", "sasl_method", "server_address", "encryption_protocol", "status", "dsn", "service"})
 """Columns of few texts: one object is kept of each, since whoever goes through 20,000 of them waits for the memory."""
 _seen: dict[str, str] = {}
@@ -198,6 +199,8 @@ def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recip
     """The columns of events of one kind, of one envelope."""
     count = len(records)
     own: Columns = dict(zip(_FIELDS[kind], zip(*map(astuple, records), strict=True), strict=True))
+    if kind is not Request:
+        own["clock_offset"] = _of_whole_seconds(own)
     times = [round((time - offset) * 1000) for time, offset in zip(own["time"], own["clock_offset"], strict=True)]
     if min(times) < 0 or max(times) > MOST * 1000:
         times = [milliseconds(time / 1000) for time in times]
@@ -234,6 +237,12 @@ def _complete_requests(own: Columns, recipients: str) -> None:
     limits = own.pop("limits")
     if any(limits):
         own["details"] = [_details(hits, recipients) if hits else "" for hits in limits]
+
+
+def _of_whole_seconds(own: Columns) -> list[float]:
+    """The clock's offsets, rounded where a log tells seconds only: some milliseconds make no other second of it."""
+    pairs = zip(own["time"], own["clock_offset"], strict=True)
+    return [offset if time % 1 else float(round(offset)) for time, offset in pairs]
 
 
 def _complete_mail_log(own: Columns, times: list[int], recipients: str) -> None:

@@ -146,6 +146,20 @@ def test_what_is_left_out_is_the_default_of_its_column(store: Embedded) -> None:
     assert [*found[:place], found[-1], *found[place + 1 : -1]] == expected
 
 
+def test_root_is_a_user_too() -> None:
+    assert only(envelope(Way(1, uid=0, sasl_username="").submitted(login="root").events))["uid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("time", "offset", "kept"),
+    [(NOON, 0.02, NOON), (NOON, -0.02, NOON), (NOON, 1.7, NOON - 2), (NOON + 0.25, 0.125, NOON + 0.125)],
+)
+def test_a_time_in_whole_seconds_is_corrected_by_whole_seconds(time: float, offset: float, kept: float) -> None:
+    row = only(envelope(Way(1, submitted=time, clock_offset=offset).submitted(time).events))
+    assert (row["time"], row["minute"]) == (round(kept * 1000), kept // 60 * 60)
+    assert row["submitted"] == int(kept)
+
+
 @pytest.mark.parametrize(
     ("submitted", "offset", "kept"),
     [
