@@ -1,8 +1,8 @@
 """Bounces: what servers said, against the kind that a person reads in it.
 
-samples/bounces.tsv holds distinct texts with their label and source: where each was found, or, of texts that were written
-down from memory, the page of the one who sends them, which was not compared. Every label was given before the text was
-classified. Texts came in batches: what was wrong in one was mended before the next was looked for, by other
+samples/bounces.tsv holds distinct texts with their label and source: where each was found, or, of texts that were
+written down from memory, the page of the one who sends them, which was not compared. Every label was given before the
+text was classified. Texts came in batches: what was wrong in one was mended before the next was looked for, by other
 words in other places. So no pattern knew of a batch when it was first classified: 88 % of the last but one was right,
 98 % of the last. That last one is marked `aside`, and no pattern was made for it: it tells how texts fare that nobody
 has seen. Whoever makes patterns for it takes its marks away, and finds a new batch.
