@@ -134,12 +134,7 @@ class DecisionSource:
 
     def lag(self) -> int:
         """Messages that we know of and have not read."""
-        lag = 0
-        for place in self._consumer.position(self._consumer.assignment()):
-            _, high = self._consumer.get_watermark_offsets(place, cached=True)
-            if place.offset >= 0 and high >= 0:
-                lag += max(high - place.offset, 0)
-        return lag
+        return kafka.lag(self._consumer)
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""

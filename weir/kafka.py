@@ -5,8 +5,12 @@ reads committed records only, and knows a partition's end by librdkafka's PARTIT
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from weir.settings import Kafka
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
 
 SASL_PASSWORD = "WEIR_KAFKA_SASL_PASSWORD"  # noqa: S105 (names of environment variables)
 SSL_KEY_PASSWORD = "WEIR_KAFKA_SSL_KEY_PASSWORD"  # noqa: S105
@@ -51,3 +55,13 @@ def reader(settings: Kafka) -> Configuration:
         "fetch.wait.max.ms": 100,
         "fetch.error.backoff.ms": 50,
     }
+
+
+def lag(consumer: "Consumer") -> int:
+    """Messages of its partitions that the consumer knows of and has not read."""
+    behind = 0
+    for place in consumer.position(consumer.assignment()):
+        _, high = consumer.get_watermark_offsets(place, cached=True)
+        if place.offset >= 0 and high >= 0:
+            behind += max(high - place.offset, 0)
+    return behind
