@@ -75,6 +75,11 @@ _EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
 _EMPTY["uid"] = -1
 _ALWAYS = frozenset({"minute", "host", "epoch", "seq", "time", "kind", "uid"})
 """Columns that are not left out for being empty; of uid 0 is root."""
+_FEW = frozenset({"protocol_state", "sasl_method", "server_address", "encryption_protocol", "status", "dsn", "service"})
+"""Columns of few texts: one object is kept of each, since whoever goes through 20,000 of them waits for the memory."""
+_seen: dict[str, str] = {}
+_SEEN = 10_000
+"""About so many, then they are forgotten: a log may say anything."""
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
 
 
@@ -214,7 +219,16 @@ def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recip
     }
     if "client_address" in own:
         own["client"] = [_client(address) for address in own["client_address"]]
-    return {name: column for name, column in own.items() if name in _ALWAYS or any(column)}
+    return {name: _once(name, column) for name, column in own.items() if name in _ALWAYS or any(column)}
+
+
+def _once(name: str, column: Sequence[Any]) -> Sequence[Any]:
+    """The column with one object for each text."""
+    if name not in _FEW:
+        return column
+    if len(_seen) > _SEEN:
+        _seen.clear()
+    return list(map(_seen.setdefault, column, column))
 
 
 def _complete_requests(own: Columns, recipients: str) -> None:
