@@ -12,7 +12,7 @@ _LINE = re.compile(r"\w{3} +\d+ [\d:]{8} \S+ \S+/([\w-]+)\[(\d+)\]: (?:(\w+): )?
 _USER = re.compile(r"client=.*, sasl_username=(\S+)$")
 _STATUS = re.compile(r"to=<[^>]*@([^>]*)>, .*status=(\w+) ")
 _FAILED_LOGIN = re.compile(r"[^:]*:\d+: SASL \S+ authentication failed: .*sasl_username=(\S+)$")
-_REFUSED = re.compile(r"reject: \w+ from .*?: [45]\d\d ")
+_REFUSED = re.compile(r"reject: [\w-]+ from .*?: [45]\d\d ")
 _ACTION = re.compile("(discard|hold|reject): ")
 _ACTIONS = {"discard": ["discarded"], "hold": ["held"], "reject": ["rejected", "refused"]}
 _DECISION = re.compile(r"\[weir \w+ \w+\]")

@@ -1,7 +1,9 @@
 """A Postfix host whose mail ends in different ways."""
 
+import json
 import subprocess
 from collections.abc import Mapping
+from typing import Any
 
 from fleet.dovecot import Dovecot
 from fleet.mail_sink import MailSink
@@ -61,9 +63,11 @@ class Host(PostfixHost):
         self.reload()
 
     @property
+    def queue(self) -> list[dict[str, Any]]:
+        """What `postqueue -j` tells of each message."""
+        return [json.loads(line) for line in self.command("postqueue", "-j").splitlines()]
+
+    @property
     def settled(self) -> bool:
-        """Every message is delivered, or was deferred once."""
-        text = self.maillog.read_text()
-        return all(
-            f"{queue_id}: removed" in text or f"{queue_id}: to=" in text for _, queue_id in self.accepted_queue_ids()
-        )
+        """Every message has been tried for all of its recipients: it is gone, deferred or on hold."""
+        return all(message["queue_name"] in ("deferred", "hold") for message in self.queue)
