@@ -37,9 +37,9 @@ setup: .cache/packages .cache/python .cache/kafka/kafka.jsa ## install all that 
 demo: setup ## run a real fleet here: an attack, the block, the figures (about two minutes)
 	@$(PYTHON) -m fleet.demo $(DEMO)
 
-test: setup ## all tests, with real servers on loopback (about half an hour)
-	@$(PYTHON) -m pytest -m "not fleet" -q
-	@$(PYTHON) -m pytest -m fleet -v
+test: setup ## all tests, with real servers on loopback (about a quarter of an hour)
+	@$(PYTHON) -m pytest -n 2 -m "not fleet" -q
+	@$(PYTHON) -m pytest -n 2 --dist loadfile -m fleet -v
 
 conformance: .cache/python ## the recorded cases of postfwd against weir agent --standalone, a line each
 	@$(PYTHON) -m pytest -q tests/rules/test_conformance.py

@@ -22,7 +22,6 @@ from fleet.process import Process, free_port, tail
 
 Placement = Literal["RCPT", "END-OF-MESSAGE"]
 
-SUBMISSION_PORT = 2587
 MASTER = "/usr/lib/postfix/sbin/master"
 # master changes its user ids as it starts and so loses the death signal; a shell takes it, and SIGTERM, on its behalf.
 RUN_MASTER = "trap 'kill $!' TERM; $0 -c $1 & wait; wait"
@@ -120,11 +119,11 @@ class PostfixHost:
         and `routes` has others of domains that do not end there.
 
         `policy_service` is as in main.cf: "unix:/path" or "inet:127.0.0.11:10040", asked at each of `placements`.
-        `port` defaults to 2587, or to a free one if that is taken.
+        `port` defaults to a free one.
         """
         self.name = name
         self.address = address
-        self.port = port or _submission_port(address)
+        self.port = port or free_port(address)
         self.maillog = directory / "maillog"
         self._directory = directory
         check = POLICY_CHECK.format(policy_service=policy_service)
@@ -233,10 +232,6 @@ def _inline(table: Mapping[str, str]) -> str:
 def _hop(address: str) -> str:
     host, port = address.rsplit(":", 1)
     return f"[{host}]:{port}"
-
-
-def _submission_port(address: str) -> int:
-    return free_port(address) if _is_taken(address, SUBMISSION_PORT) else SUBMISSION_PORT
 
 
 def _is_taken(address: str, port: int) -> bool:

@@ -25,7 +25,9 @@ from typing import Self, TypeVar
 
 T = TypeVar("T")
 
-SERVER_PORTS = range(20_000, 32_768)
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+SERVER_PORTS = range(20_000 + 3_000 * _WORKER, 23_000 + 3_000 * _WORKER)
+"""Each of pytest's processes has its own: one would not know of a port that another's server leaves for a moment."""
 _given_ports: set[int] = set()
 
 # The kernel kills a child when the *thread* that forked it ends, so one thread that lasts as long as we do forks all.
