@@ -8,6 +8,7 @@ FOLDERS := weir agents streams sinks dashboards fleet tests benchmarks
 SEEDS ?= 20
 # Real parts of demo and tests, and what deploy/ is checked with.
 DEBIAN := postfix dovecot-core openssl clickhouse-server docker-compose curl systemd iproute2 adduser python3 python3-venv fail2ban
+DEBIAN += prometheus prometheus-alertmanager
 
 .PHONY: help setup demo test conformance soak lint bench deb clean
 

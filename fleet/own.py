@@ -81,7 +81,7 @@ class Own(Supervised):
     def metrics(self) -> dict[str, float]:
         """What Prometheus would read now: sample name, with its labels' values behind it, → value; {} if it is away."""
         try:
-            with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
         except (OSError, http.client.HTTPException):  # it may end in the middle of its answer
             return {}
@@ -91,7 +91,7 @@ class Own(Supervised):
             for sample in family.samples
         }
 
-    _metrics: str
+    metrics_address: str
 
 
 class Agent(Own):
@@ -111,14 +111,14 @@ class Agent(Own):
         self.tcp = (address, free_port(address))
         self.spool = directory / "spool"
         self.policy_service = f"unix:{self.socket}"
-        self._metrics = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
         base = {
             "kafka": {"bootstrap_servers": bootstrap},
             "agent": {
                 "host": host,
                 "listen": [f"unix:{self.socket}", f"{self.tcp[0]}:{self.tcp[1]}"],
                 "spool": str(self.spool),
-                "metrics": self._metrics,
+                "metrics": self.metrics_address,
             },
         }
         super().__init__(f"agent {host}", ["agent"], directory, merged(base, settings or {}), env)
@@ -141,10 +141,10 @@ class Worker(Own):
         settings: Table | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self._metrics = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
         base = {
             "kafka": {"bootstrap_servers": bootstrap},
-            "streams": {"name": name, "metrics": self._metrics},
+            "streams": {"name": name, "metrics": self.metrics_address},
         }
         super().__init__(f"worker {name}", ["streams"], directory, merged(base, settings or {}), env)
 
@@ -168,12 +168,12 @@ class Sink(Own):
         settings: Table | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self._metrics = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
         self.queries = f"127.0.0.1:{free_port()}"
         self.path = directory / "history"
         base = {
             "kafka": {"bootstrap_servers": bootstrap},
-            "history": {"path": str(self.path), "listen": self.queries, "metrics": self._metrics},
+            "history": {"path": str(self.path), "listen": self.queries, "metrics": self.metrics_address},
         }
         super().__init__(f"sink {name}", ["sink"], directory, merged(base, settings or {}), env)
 
@@ -190,8 +190,8 @@ class Notify(Own):
         settings: Table | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self._metrics = f"127.0.0.1:{free_port()}"
-        base = {"kafka": {"bootstrap_servers": bootstrap}, "notify": {"metrics": self._metrics}}
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        base = {"kafka": {"bootstrap_servers": bootstrap}, "notify": {"metrics": self.metrics_address}}
         environment = {"WEIR_NOTIFY_URLS": " ".join(urls), **(env or {})}
         super().__init__(f"notify {name}", ["notify"], directory, merged(base, settings or {}), environment)
 

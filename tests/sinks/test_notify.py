@@ -264,7 +264,7 @@ def test_two_of_them_share_the_work(directory: Path, kafka: Kafka, webhook: Webh
     accounts = [name() for _ in range(24)]
     with started(directory, kafka, [webhook.url]) as first:
         second = Notify("second", directory / "second", kafka.bootstrap, [webhook.url])
-        second.config.write_text(first.config.read_text().replace(first._metrics, second._metrics))
+        second.config.write_text(first.config.read_text().replace(first.metrics_address, second.metrics_address))
         with second:
             second.wait_following()
             write(kafka, *map(decision, accounts[:12]))
