@@ -148,10 +148,11 @@ def _throughput(name: str, heads: Heads, path: Path, tracker: Tracker) -> tuple[
                 for _ in tracker.track(line):
                     outcomes += 1
 
-    known = len(tracker)
+    under_way = tracker.under_way
+    known = len(under_way)
     tied = _cpu(tie)
-    if len(tracker) > known or tracker.forgotten:
-        raise RuntimeError(f"{len(tracker) - known + tracker.forgotten} messages have no end")
+    if len(under_way) > known or under_way.forgotten:
+        raise RuntimeError(f"{len(under_way) - known + under_way.forgotten} messages have no end")
     figures = [f"{lines / seconds:,.0f}" for seconds in (read, parsed, tied)]
     return name, f"{lines:,}", *figures, f"{tied / lines * 1e6:.1f}", f"{outcomes:,}"
 
@@ -167,8 +168,8 @@ def _in_flight() -> tuple[Tracker, list[tuple[str, str]]]:
         if line is not None:
             for _ in tracker.track(line):
                 pass
-    if len(tracker) != IN_FLIGHT:
-        raise RuntimeError(f"{len(tracker)} messages are remembered, expected {IN_FLIGHT}")
+    if len(tracker.under_way) != IN_FLIGHT:
+        raise RuntimeError(f"{len(tracker.under_way)} messages are remembered, expected {IN_FLIGHT}")
     gc.collect()
     after = rss_mib(os.getpid())
     return tracker, [

@@ -162,8 +162,8 @@ class MailLog:
             log.warning("the log cannot be read once more", error=str(error))
         self.reading.flush(self._position.waited)
         self._read = time.monotonic()
-        seconds = round(time.monotonic() - began, 3)
-        log.info("messages under way taken up", messages=len(self.reading.tracker), lines=lines, seconds=seconds)
+        messages, seconds = len(self.reading.tracker.under_way), round(time.monotonic() - began, 3)
+        log.info("messages under way taken up", messages=messages, lines=lines, seconds=seconds)
 
     def _on_batch(self, batch: Batch) -> None:
         """In the follower's thread; one without lines has places that changed."""
@@ -202,7 +202,7 @@ class MailLog:
         if not self._saved:
             return self._position.number > 0
         lines = self._lines - self._saved_lines
-        many = max(SAVE_LINES, len(self.reading.tracker))
+        many = max(SAVE_LINES, len(self.reading.tracker.under_way))
         return lines >= many or (lines > 0 and time.monotonic() >= self._saved + SAVE_SECONDS)
 
     def _save(self) -> None:

@@ -69,7 +69,7 @@ class Reading:
     def known(self, position: Position) -> Known:
         """What is known of the lines before that position, as it is now: to be written before the next line."""
         tracker = self.tracker
-        return Known(position, tracker.records(), tracker.recent(), self._tries.records(), self._asked.passed)
+        return Known(position, tracker.under_way.records(), tracker.recent(), self._tries.records(), self._asked.passed)
 
     def restore(self, known: Known) -> None:
         """Take in what was known before a restart."""
@@ -82,14 +82,14 @@ class Reading:
         is_of = _owner(subject, self.teller.default_realm)
         return [
             Queued(message.instance, message.queue_id, message.held, message.since)
-            for message in self.tracker.in_queue()
+            for message in self.tracker.under_way.in_queue()
             if message.instance and is_of(message)
         ]
 
     def senders(self) -> set[str]:
         """Accounts and local users with messages in a queue."""
         realm = self.teller.default_realm
-        mail = list(self.tracker.in_queue())
+        mail = self.tracker.under_way.in_queue()
         accounts = {subjects.sasl_username(user, realm) for user in {message.user for message in mail} if user}
         return accounts | {subjects.uid(uid) for uid in {message.uid for message in mail} if uid >= 0}
 
