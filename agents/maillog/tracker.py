@@ -47,10 +47,10 @@ _NOTHING: tuple[Outcome, ...] = ()
 class Tracker:
     """Takes the lines one by one."""
 
-    def __init__(self, filters: Collection[str] = ()) -> None:
+    def __init__(self, filters: Collection[str] = (), default_realm: str = "") -> None:
         """`filters` are the addresses of content filters on other hosts."""
-        self.under_way = UnderWay()
-        self._filters = Filters(filters, self.under_way.find)
+        self.under_way = UnderWay(default_realm)
+        self._filters = Filters(filters, self.under_way.find, self.under_way.tied)
         self._sessions: dict[int, tuple[str, str]] = {}
         """By the smtpd's process id: user and client of a session in which a message was sent."""
         self._ahead: dict[int, str] = {}

@@ -4,11 +4,13 @@ Invariants
 - MAX_MESSAGES are remembered; those that had to go before their end are counted. A message that never came into the
   queue is forgotten after MAX_UNQUEUED seconds, one that the log does not end after MAX_AGE.
 - A queue id names one message: the newest.
+- Whatever way a message comes into the queues or leaves them, `by_subject` learns of it.
 """
 
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from agents.maillog.by_subject import BySubject
 from agents.maillog.outcomes import Message
 
 MAX_MESSAGES = 1_000_000
@@ -20,7 +22,9 @@ BATCH = 10_000
 
 
 class UnderWay:
-    def __init__(self) -> None:
+    def __init__(self, default_realm: str) -> None:
+        self.by_subject = BySubject(default_realm)
+        """Of those in a queue."""
         self.evicted = 0
         """Messages that had to go for others before their end."""
         self.forgotten = 0
@@ -45,6 +49,9 @@ class UnderWay:
         """Those that are in a queue, on hold or not."""
         return list(self._queued.values())
 
+    def is_in_queue(self, message: Message) -> bool:
+        return self._queued.get(message.queue_id) is message
+
     def begin(self, message: Message) -> None:
         """A new one; if one of that id is still there, its end was not told."""
         queue_id = message.queue_id
@@ -60,6 +67,8 @@ class UnderWay:
         """It is in a queue, if it was not there before."""
         self._unqueued.pop(message.queue_id, None)
         self._queued[message.queue_id] = message
+        if self.by_subject.looked_for:
+            self.by_subject.add(message)
 
     def restore(self, message: Message) -> None:
         """One that was known before a restart."""
@@ -68,9 +77,19 @@ class UnderWay:
         else:
             self._unqueued[message.queue_id] = message
 
+    def tied(self, message: Message) -> None:
+        """It is known now who sent it."""
+        if self.is_in_queue(message):
+            self.by_subject.add(message)
+
     def pop(self, queue_id: str) -> Message | None:
         """The message, which is under way no more."""
-        return self._queued.pop(queue_id, None) or self._unqueued.pop(queue_id, None)
+        message = self._queued.pop(queue_id, None)
+        if message is None:
+            return self._unqueued.pop(queue_id, None)
+        if self.by_subject.looked_for:
+            self.by_subject.remove(message)
+        return message
 
     def _forget(self, now: float) -> None:
         """Let the oldest go."""
