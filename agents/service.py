@@ -198,7 +198,7 @@ class Service:
             self._settings = settings
             self._agent.configure(settings.default_realm, settings.rules)
             if self._maillog is not None:
-                self._maillog.reading.teller.default_realm = settings.default_realm
+                self._maillog.reading.use_realm(settings.default_realm)
             log.info("settings reloaded", restart_needed=restart)
         self._reload_rules()
         self._look_at_own()
@@ -258,7 +258,7 @@ class Service:
         while True:
             if known is not self._read.is_set():
                 known = self._read.is_set()
-                self._resume(holding, await asyncio.to_thread(log.senders))
+                self._resume(holding, await asyncio.to_thread(log.looks.senders))
             holding.tell_what_stays()
             await holding.refresh_submitters()
             await asyncio.sleep(HOLD_SECONDS)
@@ -284,7 +284,7 @@ class Service:
         log = MailLog(settings.log, realm, path, asked, self._on_told, lambda: self._spool.log_position)
         client = QueueClient(settings.queue.socket)
         self._agent.holding = Holding(
-            client, settings.queue.submit_table, log.queued, self._agent.cause, self._agent.tell_queue
+            client, settings.queue.submit_table, log.looks.queued, self._agent.cause, self._agent.tell_queue
         )
         return log
 

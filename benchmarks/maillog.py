@@ -1,5 +1,5 @@
-"""`bench maillog`: lines of a mixed mail log per CPU second, the memory of a million messages in flight, and the time
-from a line in the file to its event in Kafka.
+"""`bench maillog`: lines of a mixed mail log per CPU second, the memory of a million messages in flight, looks for
+somebody's among them, and the time from a line in the file to its event in Kafka.
 
 Lines are read from a file by the follower's own reader; parsing and tying together come on top. The events come from a
 whole agent, which has nothing else to do, and are timed when a consumer has them.
@@ -11,12 +11,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from confluent_kafka import Consumer, TopicPartition
 
+from agents.maillog.looks import Looks
 from agents.maillog.tail import Tail
 from agents.maillog.tracker import Tracker
 from benchmarks import maillog_load
@@ -57,6 +60,11 @@ def main() -> None:
         rows,
     )
     show("memory (RSS)", ("state", "MiB"), memory)
+    show(
+        f"looks among {IN_FLIGHT:,} messages, the slowest of each",
+        ("look for", "ms CPU", "ms that the log waited for it"),
+        _looks(full),
+    )
     _delays()
 
 
@@ -148,10 +156,11 @@ def _throughput(name: str, heads: Heads, path: Path, tracker: Tracker) -> tuple[
                 for _ in tracker.track(line):
                     outcomes += 1
 
-    known = len(tracker)
+    under_way = tracker.under_way
+    known = len(under_way)
     tied = _cpu(tie)
-    if len(tracker) > known or tracker.forgotten:
-        raise RuntimeError(f"{len(tracker) - known + tracker.forgotten} messages have no end")
+    if len(under_way) > known or under_way.forgotten:
+        raise RuntimeError(f"{len(under_way) - known + under_way.forgotten} messages have no end")
     figures = [f"{lines / seconds:,.0f}" for seconds in (read, parsed, tied)]
     return name, f"{lines:,}", *figures, f"{tied / lines * 1e6:.1f}", f"{outcomes:,}"
 
@@ -167,8 +176,8 @@ def _in_flight() -> tuple[Tracker, list[tuple[str, str]]]:
         if line is not None:
             for _ in tracker.track(line):
                 pass
-    if len(tracker) != IN_FLIGHT:
-        raise RuntimeError(f"{len(tracker)} messages are remembered, expected {IN_FLIGHT}")
+    if len(tracker.under_way) != IN_FLIGHT:
+        raise RuntimeError(f"{len(tracker.under_way)} messages are remembered, expected {IN_FLIGHT}")
     gc.collect()
     after = rss_mib(os.getpid())
     return tracker, [
@@ -176,6 +185,55 @@ def _in_flight() -> tuple[Tracker, list[tuple[str, str]]]:
         (f"{IN_FLIGHT:,} messages in flight", f"{after:.0f}"),
         ("bytes a message", f"{(after - before) * 1024 * 1024 / IN_FLIGHT:.0f}"),
     ]
+
+
+def _looks(tracker: Tracker) -> list[tuple[str, ...]]:
+    lock = threading.Lock()
+    looks = Looks(tracker.under_way, lock)
+    accounts = iter(sorted(looks.senders()))
+    some = [next(accounts) for _ in range(5)]
+    many = [next(accounts) for _ in range(60)]
+    with ThreadPoolExecutor(6) as pool:
+        kinds: list[tuple[str, Callable[[], object]]] = [
+            *(("an account, the first time", partial(looks.queued, account)) for account in some),
+            *(("the same once more", partial(looks.queued, account)) for account in some),
+            (f"{len(many)} accounts at once, the first time", lambda: list(pool.map(looks.queued, many))),
+            ("all senders", looks.senders),
+        ]
+        slowest: dict[str, tuple[float, float]] = {}
+        for kind, look in kinds:
+            cpu, waited = slowest.get(kind, (0.0, 0.0))
+            with Log(lock) as log:
+                begin = time.process_time()
+                look()
+                cpu = max(cpu, time.process_time() - begin)
+            slowest[kind] = cpu, max(waited, log.waited)
+    return [(kind, f"{1000 * cpu:.1f}", f"{1000 * waited:.1f}") for kind, (cpu, waited) in slowest.items()]
+
+
+class Log:
+    """A thread that wants the lock for each line, as one that reads the log does."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.waited = 0.0
+        """Seconds, at most."""
+        self._lock = lock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.0005):
+            begin = time.perf_counter()
+            with self._lock:
+                self.waited = max(self.waited, time.perf_counter() - begin)
 
 
 def _read(path: Path) -> Iterator[bytes]:

@@ -28,10 +28,12 @@ Find = Callable[[str], Message | None]
 
 
 class Filters:
-    def __init__(self, addresses: Collection[str], find: Find) -> None:
-        """`addresses` are those on other hosts; those on this one need not be named. `find` is the tracker's, by id."""
+    def __init__(self, addresses: Collection[str], find: Find, tied: Callable[[Message], None]) -> None:
+        """`addresses` are those on other hosts; those on this one need not be named. `find` gives a message under way
+        by its id; `tied` is told of one whose sender is known now."""
         self._addresses = frozenset(addresses)
         self._find = find
+        self._on_tied = tied
         self.waiting: dict[str, Waiting] = {}
         """By queue id: messages that may have come out of a filter."""
         self.expected: dict[str, Waiting] = {}
@@ -112,6 +114,7 @@ class Filters:
         message.user, message.uid, message.client = sender.user, sender.uid, sender.client
         message.since, message.parent = sender.since, sender.queue_id or message.queue_id
         bounded(self.tied, MAX_WAITING)[message.queue_id] = sender.queue_id
+        self._on_tied(message)
 
 
 def bounded(kept: dict[Any, Any], limit: int) -> dict[Any, Any]:

@@ -27,12 +27,12 @@ class MailLogCollector(Collector):
             ("faults", "Lines of the mail log that the agent failed at", reading.faults),
             ("unasked", "Messages with a login that no policy request was seen of", self._agent.unasked),
             ("holding_failures", "Requests that the queue's helper did not carry out", self._holding_failures),
-            ("evicted", "Messages that had to be forgotten for others", reading.tracker.evicted),
-            ("forgotten", "Messages whose end the mail log did not tell", reading.tracker.forgotten),
+            ("evicted", "Messages that had to be forgotten for others", reading.tracker.under_way.evicted),
+            ("forgotten", "Messages whose end the mail log did not tell", reading.tracker.under_way.forgotten),
         ):
             yield CounterMetricFamily(f"weir_agent_log_{name}", text, value=value)
         for name, text, value in (
-            ("messages", "Messages in the queues that are remembered", len(reading.tracker)),
+            ("messages", "Messages in the queues that are remembered", len(reading.tracker.under_way)),
             ("failing", "Files of the mail log, or the journal, that cannot be read", self._maillog.failing),
         ):
             yield GaugeMetricFamily(f"weir_agent_log_{name}", text, value=value)

@@ -25,7 +25,7 @@ from agents.maillog.asked import AskedMessages
 from agents.maillog.follow import Follower
 from agents.maillog.journal import Entries, Journal
 from agents.maillog.log_file import Batch
-from agents.maillog.outcomes import Queued
+from agents.maillog.looks import Looks
 from agents.maillog.position import Position
 from agents.maillog.reading import Reading
 from agents.maillog.telling import Told
@@ -74,6 +74,7 @@ class MailLog:
         self._follower: Follower | None = None
         self._journal: Journal | None = None
         self._lock = threading.Lock()  # guards what changes with each line
+        self.looks = Looks(self.reading.tracker.under_way, self._lock)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mail log", daemon=True)
 
@@ -104,18 +105,6 @@ class MailLog:
         """Files that cannot be read, and are tried again; the journal is one of them."""
         files = len(self._follower.failing) if self._follower else 0
         return files + (self._journal is not None and self._journal.failing)
-
-    def queued(self, subject: str) -> list[Queued]:
-        """The messages of an account, a client or a local user in a queue of this host. Looks through all messages,
-        in the caller's thread.
-        """
-        with self._lock:
-            return self.reading.queued(subject)
-
-    def senders(self) -> set[str]:
-        """Accounts and local users with messages in a queue; looks as `queued` does."""
-        with self._lock:
-            return self.reading.senders()
 
     def _run(self) -> None:
         recorded = position.decode(self._recorded() or b"") or Position()
@@ -162,8 +151,8 @@ class MailLog:
             log.warning("the log cannot be read once more", error=str(error))
         self.reading.flush(self._position.waited)
         self._read = time.monotonic()
-        seconds = round(time.monotonic() - began, 3)
-        log.info("messages under way taken up", messages=len(self.reading.tracker), lines=lines, seconds=seconds)
+        messages, seconds = len(self.reading.tracker.under_way), round(time.monotonic() - began, 3)
+        log.info("messages under way taken up", messages=messages, lines=lines, seconds=seconds)
 
     def _on_batch(self, batch: Batch) -> None:
         """In the follower's thread; one without lines has places that changed."""
@@ -202,7 +191,7 @@ class MailLog:
         if not self._saved:
             return self._position.number > 0
         lines = self._lines - self._saved_lines
-        many = max(SAVE_LINES, len(self.reading.tracker))
+        many = max(SAVE_LINES, len(self.reading.tracker.under_way))
         return lines >= many or (lines > 0 and time.monotonic() >= self._saved + SAVE_SECONDS)
 
     def _save(self) -> None:

@@ -7,19 +7,19 @@ Invariants: the same lines in the same order, from the same knowledge on, give t
 line, the next one is read.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 
 from agents.maillog import outcomes
 from agents.maillog.asked import AskedMessages
+from agents.maillog.by_subject import BySubject
 from agents.maillog.kept import Known
-from agents.maillog.outcomes import Message, Queued
 from agents.maillog.position import Position
 from agents.maillog.telling import Teller, Told
 from agents.maillog.tracker import Tracker
 from agents.maillog.tries import Tries
-from weir import settings, subjects
+from weir import settings
 from weir.maillog.lines import Parser
 from weir.maillog.messages import Line, LoggedIn, LoginFailed
 from weir.maillog.unknown import NO_HEAD, UnknownLines
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 class Reading:
     def __init__(self, options: settings.Log, default_realm: str, asked: AskedMessages) -> None:
-        self.tracker = Tracker(options.filters)
+        self.tracker = Tracker(options.filters, default_realm)
         self.teller = Teller(default_realm, options.ignore_uids, asked)
         self.unknown = UnknownLines()
         self.faults = 0
@@ -41,6 +41,12 @@ class Reading:
         self._asked = asked
         self._tries = Tries()
         self._parsers: dict[str, Parser] = {}
+
+    def use_realm(self, default_realm: str) -> None:
+        """From now on; on any thread."""
+        if default_realm != self.teller.default_realm:
+            self.teller.default_realm = default_realm
+            self.tracker.under_way.by_subject = BySubject(default_realm)
 
     def events(self, source: str, lines: Iterable[bytes]) -> list[Told]:
         """What the next lines of this log tell."""
@@ -69,29 +75,13 @@ class Reading:
     def known(self, position: Position) -> Known:
         """What is known of the lines before that position, as it is now: to be written before the next line."""
         tracker = self.tracker
-        return Known(position, tracker.records(), tracker.recent(), self._tries.records(), self._asked.passed)
+        return Known(position, tracker.under_way.records(), tracker.recent(), self._tries.records(), self._asked.passed)
 
     def restore(self, known: Known) -> None:
         """Take in what was known before a restart."""
         self.tracker.restore(known.messages, known.recent)
         self._tries.restore(known.tries)
         self._asked.passed.update(known.passed)
-
-    def queued(self, subject: str) -> list[Queued]:
-        """The messages of an account, a client or a local user that are in a queue."""
-        is_of = _owner(subject, self.teller.default_realm)
-        return [
-            Queued(message.instance, message.queue_id, message.held, message.since)
-            for message in self.tracker.in_queue()
-            if message.instance and is_of(message)
-        ]
-
-    def senders(self) -> set[str]:
-        """Accounts and local users with messages in a queue."""
-        realm = self.teller.default_realm
-        mail = list(self.tracker.in_queue())
-        accounts = {subjects.sasl_username(user, realm) for user in {message.user for message in mail} if user}
-        return accounts | {subjects.uid(uid) for uid in {message.uid for message in mail} if uid >= 0}
 
     def _told(self, line: Line) -> Iterator[Told]:
         yield from self._tried(line.time)
@@ -121,15 +111,3 @@ class Reading:
             is_plain = line is not None and line.service and "AUTH" not in text and text[:1] not in "<>"
             sample = text[:MAX_SAMPLE] if is_plain else ""
             log.info("lines of this program are not understood, see weir log parse", daemon=daemon, sample=sample)
-
-
-def _owner(subject: str, default_realm: str) -> Callable[[Message], bool]:
-    """Whether a message is of this subject."""
-    value = subjects.value(subject)
-    if subjects.is_account(subject):
-        return lambda message: bool(message.user) and subjects.sasl_username(message.user, default_realm) == subject
-    if subjects.is_client(subject):
-        return lambda message: bool(message.client) and subjects.client_address(message.client) == subject
-    if subjects.is_uid(subject):
-        return lambda message: f"{message.uid}" == value
-    return lambda message: False

@@ -92,7 +92,7 @@ def test_a_message_is_known_after_a_stop(host: Host) -> None:
     with host.following() as log:
         host.write(DELIVER)
         host.wait(Delivery)
-        assert [one[:3] for one in log.queued("sasl_username:alice@weir.test")] == [("postfix", A, False)]
+        assert [one[:3] for one in log.looks.queued("sasl_username:alice@weir.test")] == [("postfix", A, False)]
     (event,) = host.spool.events[2:]
     assert isinstance(event, Delivery)
     assert event.sasl_username == "alice@weir.test"

@@ -98,7 +98,8 @@ def test_unasked_is_what_no_request_was_seen_of(asked: dict[str, str], unasked: 
 def test_a_message_that_is_held_is_known_as_asked_when_it_is_released() -> None:
     log = Log().submit().ask(queue_id=A)
     log.write("postfix/submission/smtpd", f"{A}: hold: END-OF-MESSAGE from {CLIENT}: <END-OF-MESSAGE>: x; proto=ESMTP")
-    assert log.reading.queued("sasl_username:alice@weir.test") == []
+    (message,) = log.reading.tracker.under_way.in_queue()
+    assert message.instance == ""
     log.asked = log.reading.teller._asked = AskedMessages()
     log.write("postfix/postsuper", f"{A}: released from hold").queue()
     (event,) = log.only(Submitted)
@@ -168,25 +169,6 @@ def test_failed_logins_that_syslog_has_as_one_line_are_as_many() -> None:
     assert sum(one.tries for one in log.found if isinstance(one, Login)) == 4
 
 
-def test_what_waits_in_the_queues() -> None:
-    log = Log().submit(A, ALICE, "postfix-out/submission").queue(A, service="postfix-out")
-    log.write("postfix/pickup", f"{B}: uid=33 from=<form@weir.test>").queue(B)
-
-    def find(subject: str) -> list[tuple[str, str, bool]]:
-        return [one[:3] for one in log.reading.queued(subject)]
-
-    (waits,) = log.reading.queued("uid:33")
-    assert waits.since > 0
-    assert find("sasl_username:alice@weir.test") == find("client_address:192.0.2.1") == [("postfix-out", A, False)]
-    assert find("uid:33") == [("postfix", B, False)]
-    assert find("sasl_username:bob@weir.test") == find("client_address:192.0.2.2") == find("uid:34") == []
-    log.write("postfix-out/qmgr", f"{A}: removed")
-    log.write("postfix/postsuper", f"{B}: placed on hold")
-    assert find("sasl_username:alice@weir.test") == []
-    assert find("uid:33") == [("postfix", B, True)]
-    assert log.reading.senders() == {"uid:33"}
-
-
 def test_what_is_known_goes_on_after_a_restart_in_the_midst_of_a_filter() -> None:
     log = Log().ask().submit().queue()
     log.submit(B, "localhost[127.0.0.1]", "postfix").queue(B)
@@ -202,8 +184,8 @@ def test_what_is_known_goes_on_after_a_restart_in_the_midst_of_a_filter() -> Non
     )
     again.deliver("dsn=2.0.0, status=sent (250 ok)", B)
     assert [one.sasl_username for one in again.found if isinstance(one, Delivery)] == ["alice@weir.test"]
-    queued = again.reading.queued("sasl_username:alice@weir.test")
-    assert [one[:3] for one in queued] == [("postfix", A, False), ("postfix", B, False)]
+    in_queue = again.reading.tracker.under_way.in_queue()
+    assert [(one.queue_id, one.user) for one in in_queue] == [(A, "Alice"), (B, "Alice")]
 
 
 def test_outcomes_that_wait_are_told_while_the_log_is_silent() -> None:

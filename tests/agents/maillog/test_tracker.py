@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.maillog import tracker
+from agents.maillog import under_way
 from agents.maillog.filters import WAIT
 from agents.maillog.outcomes import Accepted, Began, Delivered, Ended, Held, LoggedIn, Message, Outcome, Refused
 from agents.maillog.tracker import Tracker
@@ -104,7 +104,7 @@ class TestOneMessage:
             "x@dest.test",
         )
         assert ended.how == "removed"
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
 
     def test_accepted_once_however_often_it_is_tried(self) -> None:
         log = Log().submit(A).queue(A).deliver(A, "host mx said: 452 4.2.2 over quota", "deferred")
@@ -124,7 +124,7 @@ class TestOneMessage:
         assert isinstance(accepted, Accepted)
         assert (accepted.message.user, accepted.message.message_id) == ("alice@weir.test", "1@x")
         assert log.delivered() == [("alice@weir.test", "sent")]
-        assert log.tracker.forgotten == 0
+        assert log.tracker.under_way.forgotten == 0
 
     def test_a_session_logs_in_once(self) -> None:
         log = Log().submit(A).submit(B).write("smtpd", "disconnect from unknown[192.0.2.1]:4711 ehlo=1").submit(C)
@@ -168,7 +168,7 @@ class TestOneMessage:
         log.queue(B).deliver(B).remove(B)
         assert log.delivered() == [("alice@weir.test", "sent")]
         assert len(log.only(Accepted)) == 1
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
 
     def test_one_requeued_by_hand_that_is_not_known_is_nobodys(self) -> None:
         log = Log().write("pickup", f"{B}: uid=105 from=<x@y> orig_id={A}").queue(B).deliver(B).remove(B)
@@ -189,13 +189,13 @@ class TestNoEnd:
         log = Log().submit(A).write("smtpd", f"{A}: reject: END-OF-MESSAGE {REFUSED.format('END-OF-MESSAGE')}")
         log.write("cleanup", f"{A}: message-id=<late@x>")
         assert [one.how for one in log.outcomes if isinstance(one, Ended)] == ["refused"]
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
 
     def test_refused_for_its_header(self) -> None:
         log = Log().submit(A)
         log.write("cleanup", f"{A}: reject: header Subject: x from unknown[192.0.2.1]; from=<a@b> to=<c@d>: 5.7.1 no")
         assert [one.user for one in log.outcomes if isinstance(one, Refused)] == ["alice@weir.test"]
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
         assert [(one.user, one.client) for one in log.outcomes if isinstance(one, Refused)] == [
             ("alice@weir.test", "192.0.2.1")
         ]
@@ -234,13 +234,13 @@ class TestNoEnd:
             (A, "discarded"),
             (B, "discarded"),
         ]
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
 
     def test_held_and_released(self) -> None:
         hold = f"{A}: hold: END-OF-MESSAGE from unknown[192.0.2.1]:4711: <END-OF-MESSAGE>: End-of-data x; from=<a@b>"
         log = Log().submit(A).write("smtpd", hold).write("cleanup", f"{A}: message-id=<m@x>").wait(7200)
         assert [one.held for one in log.outcomes if isinstance(one, Held)] == [True]
-        message = log.tracker.message(A)
+        message = log.tracker.under_way.find(A)
         assert message is not None
         assert (message.held, message.message_id) == (True, "m@x")
         log.write("postsuper", f"{A}: released from hold")
@@ -256,7 +256,7 @@ class TestNoEnd:
     def test_held_and_deleted_by_hand(self) -> None:
         log = Log().submit(A).queue(A).write("postsuper", f"{A}: placed on hold").write("postsuper", f"{A}: removed")
         assert [one.how for one in log.outcomes if isinstance(one, Ended)] == ["deleted"]
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
 
 
 def reinjected(queue_id: str) -> str:
@@ -272,7 +272,7 @@ class TestFilters:
         log.deliver(B).remove(B).deliver(A, reinjected(B), relay=FILTER).remove(A)
         assert log.delivered() == [("alice@weir.test", "sent")]
         assert len(log.only(Accepted)) == 1
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
 
     def test_bounces_after_it_was_tied(self) -> None:
         log = Log().submit(A).queue(A, recipients=2).submit(B, LOOPBACK, 8).queue(B, recipients=2)
@@ -341,7 +341,7 @@ class TestBounds:
     def test_a_short_id_that_comes_again(self) -> None:
         log = Log().submit(C).queue(C).submit(C, BOB, 8).queue(C, "bob@weir.test").deliver(C).remove(C)
         assert log.delivered() == [("bob@weir.test", "sent")]
-        assert log.tracker.forgotten == 1
+        assert log.tracker.under_way.forgotten == 1
 
     def test_a_short_id_that_comes_again_as_a_notification(self) -> None:
         log = Log().submit(C).queue(C).write("cleanup", f"{C}: message-id=<other@mx1>").deliver(C)
@@ -349,25 +349,25 @@ class TestBounds:
 
     @pytest.fixture
     def _few(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tracker, "BATCH", 10)
-        monkeypatch.setattr(tracker, "MAX_MESSAGES", 20)
+        monkeypatch.setattr(under_way, "BATCH", 10)
+        monkeypatch.setattr(under_way, "MAX_MESSAGES", 20)
 
     @pytest.mark.usefixtures("_few")
     def test_memory_is_bounded_and_the_oldest_go(self) -> None:
         log = Log()
         for number in range(100):
             log.submit(f"{number:06X}").queue(f"{number:06X}")
-        assert 20 <= len(log.tracker) <= 30
-        assert log.tracker.evicted == 100 - len(log.tracker)
-        assert log.tracker.message(f"{99:06X}") is not None
-        assert log.tracker.message(f"{0:06X}") is None
+        assert 20 <= len(log.tracker.under_way) <= 30
+        assert log.tracker.under_way.evicted == 100 - len(log.tracker.under_way)
+        assert log.tracker.under_way.find(f"{99:06X}") is not None
+        assert log.tracker.under_way.find(f"{0:06X}") is None
 
     def test_of_long_texts_no_more_is_remembered_than_is_told(self) -> None:
         long = "x" * 5000
         log = Log().submit(A).write("cleanup", f"{A}: message-id=<{long}>")
         log.write("qmgr", f"{A}: from=<{long}>, size=333, nrcpt=1 (queue active)")
         log.write("pickup", f"{B}: uid=33 from=<{long}>")
-        for message in log.tracker.records():
+        for message in log.tracker.under_way.records():
             assert len(message.message_id) <= MAX_TEXT
             assert len(message.sender) == MAX_TEXT
 
@@ -376,28 +376,28 @@ class TestBounds:
         log = Log()
         for number in range(100):
             log.write("qmgr", f"{number:06X}: from=<a@b>, size=333, nrcpt=1 (queue active)")
-        assert len(log.tracker) <= 30
+        assert len(log.tracker.under_way) <= 30
 
     @pytest.mark.usefixtures("_few")
     def test_what_never_came_into_the_queue_is_forgotten(self) -> None:
         log = Log().submit(A).submit(B).queue(B).wait(3601)
         for number in range(10):
             log.submit(f"{number:06X}")
-        assert log.tracker.message(A) is None
-        assert log.tracker.message(B) is not None
-        assert (log.tracker.forgotten, log.tracker.evicted) == (1, 0)
+        assert log.tracker.under_way.find(A) is None
+        assert log.tracker.under_way.find(B) is not None
+        assert (log.tracker.under_way.forgotten, log.tracker.under_way.evicted) == (1, 0)
 
     def test_lines_of_what_was_never_seen(self) -> None:
         log = Log().deliver(A).remove(A).remove(B).write("postsuper", f"{C}: placed on hold")
         assert log.delivered() == [("", "sent")]
-        assert len(log.tracker) == 0
+        assert len(log.tracker.under_way) == 0
 
     def test_state_over_a_restart(self) -> None:
         log = Log().submit(A).queue(A).submit(B, BOB).write("postsuper", f"{B}: placed on hold").submit(C)
-        encoded = msgspec.json.encode(list(log.tracker.records()))
+        encoded = msgspec.json.encode(list(log.tracker.under_way.records()))
         kept = Tracker()
         kept.restore(msgspec.json.decode(encoded, type=list[Message]))
-        assert sorted(kept.records(), key=str) == sorted(log.tracker.records(), key=str)
+        assert sorted(kept.under_way.records(), key=str) == sorted(log.tracker.under_way.records(), key=str)
         again = Log(kept).deliver(A).remove(A).queue(C).deliver(C).write("postsuper", f"{B}: released from hold")
         again.queue(B, "bob@weir.test").deliver(B)
         assert again.delivered() == [("alice@weir.test", "sent")] * 2 + [("bob@weir.test", "sent")]
@@ -419,7 +419,7 @@ def test_the_samples_say_what_their_text_says() -> None:
         accepted = [one.message for one in told if isinstance(one, Accepted)]
         assert all(message.user or message.uid >= 0 or message.client for message in accepted)
         assert len({message.queue_id for message in accepted}) == len(accepted)
-        assert kept.forgotten == kept.evicted == 0
+        assert kept.under_way.forgotten == kept.under_way.evicted == 0
 
 
 def lifecycle(number: int, user: str, outcomes: list[str], filtered: bool) -> Iterator[tuple[str, str, int]]:
@@ -457,7 +457,8 @@ def test_no_line_stops_it(lines: list[bytes]) -> None:
         if line is not None:
             list(kept.track(line))
     kept.flush(NOW)
-    assert msgspec.json.decode(msgspec.json.encode(list(kept.records())), type=list[Message]) == list(kept.records())
+    records = list(kept.under_way.records())
+    assert msgspec.json.decode(msgspec.json.encode(records), type=list[Message]) == records
 
 
 MESSAGES = st.lists(
@@ -488,4 +489,4 @@ def test_any_mixture_of_messages(sent: list[tuple[str, list[str], bool]], chance
     assert Counter(one.message.user for one in log.outcomes if isinstance(one, Accepted)) == Counter(
         user for user, _, _ in sent
     )
-    assert len(log.tracker) == sum("deferred" in statuses for _, statuses, _ in sent)
+    assert len(log.tracker.under_way) == sum("deferred" in statuses for _, statuses, _ in sent)
