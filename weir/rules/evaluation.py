@@ -184,8 +184,10 @@ class Program:
         ]
 
     def _compile_checks(self, rule: Rule) -> Checks[Run] | None:
+        told = self._late  # and not the program: it would be in a circle, and freed late
+
         def late(pattern: str) -> None:
-            self._late.append(f"{rule.id}: pattern {pattern} took too long")
+            told.append(f"{rule.id}: pattern {pattern} took too long")
 
         return lists.compile_checks(
             rule, lambda condition: compile_alternatives([condition], late).hold, self.tables.lines

@@ -61,6 +61,33 @@ class _TooLateError(Exception):
     """Patterns have had their time for this request."""
 
 
+class _Late:
+    """Patterns that ran past their deadline. Patterns know it and not the matcher: rules that are out of use are in no
+    circle, so they are gone without a search for garbage."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._texts: dict[str, None] = {}
+
+    def begin(self) -> None:
+        """Of a request."""
+        self._count = 0
+
+    def add(self, text: str) -> None:
+        """Raises _TooLateError if it is one too many for this request."""
+        self._texts[text] = None
+        self._count += 1
+        if self._count >= LATE_MOST:
+            raise _TooLateError
+
+    def take(self) -> Iterable[str]:
+        """Those since this was last asked, each once."""
+        if not self._texts:
+            return ()
+        texts, self._texts = self._texts, {}
+        return texts
+
+
 class _Index(Protocol):
     @property
     def cost(self) -> int:
@@ -79,15 +106,14 @@ class Matcher:
         """Raises RulesError if a condition cannot be compiled, which the reader has seen to."""
         self._ruleset = ruleset
         self._all = (1 << len(ruleset.rules)) - 1
-        self._late_count = 0
-        self._late_texts: dict[str, None] = {}
+        self._late = _Late()
         self._dynamic: dict[int, list[tuple[str, Alternatives]]] = {}
         by_item: dict[str, dict[int, Alternatives]] = {}
         errors: list[RuleError] = []
         for rule in ruleset.rules:
             for item, conditions in _by_item(rule).items():
                 try:
-                    alternatives = compile_alternatives(conditions, self._late)
+                    alternatives = compile_alternatives(conditions, self._late.add)
                 except ValueError as error:
                     errors.append(RuleError(conditions[0].position, f"{item}: {error}"))
                     continue
@@ -106,7 +132,7 @@ class Matcher:
 
     def begin(self, items: Mapping[str, str]) -> Candidates:
         """Start with a request's items."""
-        self._late_count = 0
+        self._late.begin()
         candidates = Candidates(items, len(self._indexes))
         candidates.bits = self._among(self._all, candidates)
         return candidates
@@ -151,10 +177,7 @@ class Matcher:
 
     def take_trouble(self) -> str:
         """Patterns that ran past their deadline since this was last asked, by rule id; empty: none did."""
-        if not self._late_texts:
-            return ""
-        texts, self._late_texts = self._late_texts, {}
-        return "; ".join(f"{self._users(text)}: pattern {text} took too long" for text in texts)
+        return "; ".join(f"{self._users(text)}: pattern {text} took too long" for text in self._late.take())
 
     def _among(self, bits: int, candidates: Candidates) -> int:
         """Those of some rules that are candidates."""
@@ -166,12 +189,6 @@ class Matcher:
                     vector = vectors[place] = find(items.get(item, ""))
                 bits &= vector
         return bits
-
-    def _late(self, text: str) -> None:
-        self._late_texts[text] = None
-        self._late_count += 1
-        if self._late_count >= LATE_MOST:
-            raise _TooLateError
 
     def _users(self, text: str) -> str:
         """The ids of the rules that have a pattern; one of a live list is in none."""
