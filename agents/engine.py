@@ -110,7 +110,9 @@ class Engine:
         ruleset = load(self._sources)
         _ = ruleset.digest  # it is kept: nobody reckons it on the loop
         dns = self._resolver is not None
-        return ruleset, Program(ruleset, self._groups, Tables(_complain), scores=self._scores, dns=dns)
+        program = Program(ruleset, self._groups, Tables(_complain), scores=self._scores, dns=dns)
+        program.read_lists()
+        return ruleset, program
 
     def _use(self, ruleset: Ruleset, program: Program) -> None:
         self._program = program

@@ -356,6 +356,20 @@ def test_an_evaluation_ends_by_the_rules_it_began_with(rules: Path) -> None:
     run(client)
 
 
+def test_live_lists_are_read_with_the_rules(rules: Path, logs: list[Any]) -> None:
+    """What is wrong with one is told before anybody asks, so no request waits for its reading; and once."""
+    path = rules.with_name("list")
+    path.write_text("alice@example.org\n!!()\n")
+
+    async def client() -> None:
+        used = engine(rules, f"id=A; sender==lfile:{path}; action=OK\n")
+        assert [entry["event"] for entry in logs] == ["live list"]
+        assert Asked(used).action == "OK"
+        assert len(logs) == 1
+
+    run(client)
+
+
 def test_a_fault_of_ours_is_answered_with_dunno(rules: Path, logs: list[Any]) -> None:
     class Broken(Counters):
         def count(self, *_: Any) -> tuple[int, bool]:

@@ -21,7 +21,16 @@ from typing import Protocol
 
 from weir.rules import items, lists
 from weir.rules.addresses import Network, Networks
-from weir.rules.conditions import Alternatives, Comparison, Context, Static, Test, compile_alternatives, number
+from weir.rules.conditions import (
+    Alternatives,
+    Comparison,
+    Context,
+    LiveLists,
+    Static,
+    Test,
+    compile_alternatives,
+    number,
+)
 from weir.rules.items import Kind
 from weir.rules.rule import Condition, Rule, RuleError, RulesError, Ruleset
 
@@ -129,6 +138,12 @@ class Matcher:
         """Cheap ones first, each with the rules that look at its item: what they rule out, nobody asks the others."""
         self._places = {item: place for place, item, _, _ in self._indexes}
         self._walks: dict[int, tuple[int, ...]] = {}
+
+    def read_lists(self, tables: LiveLists) -> None:
+        """Compile live lists as they are now: no request waits for it then."""
+        for conditions in self._dynamic.values():
+            for _, alternatives in conditions:
+                alternatives.read_lists(tables)
 
     def begin(self, items: Mapping[str, str]) -> Candidates:
         """Start with a request's items."""
