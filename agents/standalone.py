@@ -141,10 +141,11 @@ class Standalone:
 
     def _dry_run(self, attributes: dict[str, str], write: Write) -> None:
         """As `_answer`, but what the rules say is only logged."""
+        rules = self.engine.ruleset.rules  # others may be in use at the end
 
         def tell(outcome: Outcome) -> None:
             write(reply("DUNNO"))
-            rule = self.engine.ruleset.rules[outcome.rule].id if outcome.rule >= 0 else ""
+            rule = rules[outcome.rule].id if outcome.rule >= 0 else ""
             log.info("dry run", action=outcome.action, rule=rule, hits=len(outcome.hits))
 
         if attributes.get("request") != "smtpd_access_policy":

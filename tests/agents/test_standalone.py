@@ -271,6 +271,23 @@ def test_a_dry_run_counts_and_logs_but_answers_dunno(directory: Path) -> None:
         assert (last["action"], last["rule"]) == ("REJECT limit 3", "R")
 
 
+def test_a_dry_run_tells_the_rule_that_it_began_with(directory: Path) -> None:
+    """Rules are reloaded, to fewer ones, while a request waits for another policy server."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        text = f"id=ASK; sender==slow@example.org; action=ask(127.0.0.1:{port})\nid=LAST; action=REJECT last\n"
+        with Alone(directory, text, "--dry-run") as alone, PolicyClient(alone.tcp) as client:
+            asking = threading.Thread(target=lambda: client.ask(**ALICE, sender="slow@example.org"))
+            asking.start()
+            connection, _ = other.accept()
+            alone.rules.write_text("id=ONLY; action=OK\n")
+            alone.reload()
+            connection.close()  # no answer: it goes on
+            asking.join()
+            wait_until(lambda: alone.logged("dry run"), 5, "the log")
+            assert [line["rule"] for line in alone.logged("dry run")] == ["LAST"]
+
+
 def test_scores_are_those_of_the_command_line(directory: Path) -> None:
     rules = "id=A; action=score(4.6)\nid=B; action=OK below\n"
     with Alone(directory, rules, "--score", "4.5=REJECT high") as alone:
