@@ -15,7 +15,6 @@ import ctypes
 import gc
 import signal
 import socket
-import sys
 import threading
 import time
 from contextlib import AsyncExitStack, suppress
@@ -293,8 +292,6 @@ class Service:
 
 def _tune() -> None:
     process.tune()
-    # A request waits at most so long for the interpreter while another thread computes.
-    sys.setswitchinterval(0.0005)
     # One heap for all threads: each thread's own would keep what reading the topics needed once. (glibc only.)
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
