@@ -8,7 +8,8 @@ Invariants
   began with.
 - `done` is called once for each request, whatever happens: a fault of ours is the outcome DUNNO, told in `trouble`.
   Only what is still under way when the time of `finish` is over is given up.
-- All is called on the event loop's thread, and nothing here blocks it.
+- All is called on the event loop's thread, and nothing here blocks it: a reload reads and compiles in a thread, which
+  changes nothing that is in use, and the loop switches to what came of it in one step.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agents import errands
+from agents.reloads import beside
 from weir.rules.evaluation import Program
 from weir.rules.groups import Groups
 from weir.rules.needs import Ask, Evaluation, Limits, Lookup, Mail, Need, Outcome, Wait
@@ -67,10 +69,11 @@ class Engine:
         """Requests that a rule matched, by its id, since the start."""
         return Counter({rule: count for rule, (count,) in self._hits.items() if count})
 
-    def reload(self) -> bool:
-        """Read the files again; tells whether they are in use now. What is wrong with them is logged."""
+    async def reload(self) -> bool:
+        """Read the files again, one call at a time; tells whether they are in use now. What is wrong with them is
+        logged."""
         try:
-            ruleset, program = self._load()
+            ruleset, program = await beside(self._load)
         except ValueError as error:
             log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())
             return False
@@ -103,9 +106,13 @@ class Engine:
             task.cancel()
 
     def _load(self) -> tuple[Ruleset, Program]:
+        """In any thread."""
         ruleset = load(self._sources)
+        _ = ruleset.digest  # it is kept: nobody reckons it on the loop
         dns = self._resolver is not None
-        return ruleset, Program(ruleset, self._groups, Tables(_complain), scores=self._scores, dns=dns)
+        program = Program(ruleset, self._groups, Tables(_complain), scores=self._scores, dns=dns)
+        program.read_lists()
+        return ruleset, program
 
     def _use(self, ruleset: Ruleset, program: Program) -> None:
         self._program = program

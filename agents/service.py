@@ -2,7 +2,8 @@
 
     start   spool opened, snapshot and messages under way recalled, sockets served; READY=1 when the topics are read to
             their end, or after READY_SECONDS (what is known then counts, marked stale)
-    SIGHUP  settings and rules are read again, be it the first rules or none any more; what has an error changes nothing
+    SIGHUP  settings and rules, be it the first ones or none any more, are read again beside the requests, then taken in
+            one step; what has an error changes nothing
     stop    nothing more is accepted, what has come is answered, events are shipped for SHIP_SECONDS, and what is left
             lies in the spool; the host's counters of limits are kept
 
@@ -14,7 +15,6 @@ import ctypes
 import gc
 import signal
 import socket
-import sys
 import threading
 import time
 from contextlib import AsyncExitStack, suppress
@@ -30,19 +30,19 @@ from agents.agent import Agent, read_for_rules
 from agents.follower import Follower, Record
 from agents.listeners import listen
 from agents.policy_server import PolicyServer
+from agents.reloads import Reloads, beside
+from agents.rulebook import Rulebook, look_at_own
 from agents.shipper import Shipper
 from agents.snapshot import Snapshot
 from agents.spool import Spool
 from agents.state import State
 from weir import settings_file, systemd
-from weir.settings import Rules, Settings
+from weir.settings import Settings
 
 if TYPE_CHECKING:
-    from agents.engine import Engine
     from agents.holding import Holding
     from agents.maillog.reader import MailLog
     from agents.maillog.telling import Told
-    from agents.resolver import Resolver
 
 READY_SECONDS = 5.0
 SHIP_SECONDS = 3.0
@@ -72,15 +72,15 @@ class Service:
         directory = settings.agent.spool
         self._spool = Spool(directory, host, settings.agent.spool_max_bytes)
         self._snapshot = Snapshot(directory / "decisions.snapshot")
-        self._resolver: Resolver | None = None
+        self._rulebook = Rulebook()
         self._state: State | None = None
         """Keeps the counters, from the first rules on."""
         self._has_rules = asyncio.Event()
-        engine = self._engine(settings.rules) if settings.rules.files else None
+        engine = self._rulebook.engine(settings.rules)
         self._agent = Agent(host, settings.default_realm, self._spool, self._snapshot, engine)
         self._agent.configure(settings.default_realm, settings.rules)
         self._server = PolicyServer(self._agent.answer, self._agent.settle)
-        self._look_at_own()
+        look_at_own(engine, settings.rules)
         self._agent.settle_soon = self._server.settle_soon
         self._shipper = Shipper(self._spool, settings.kafka, self._on_delivered)
         self._follower = Follower(settings.kafka, self._on_records, self._on_ready)
@@ -89,12 +89,13 @@ class Service:
         self._taken = threading.Semaphore()  # one batch of records waits for the loop at a time
         self._read = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._reloads = Reloads(self._reload)
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reloads.ask)
         async with AsyncExitStack() as stack:  # what is started last stops first
             self._spool.open()
             stack.callback(self._spool.close)
@@ -151,6 +152,7 @@ class Service:
                 group.create_task(process.every(HEARTBEAT_SECONDS, lambda: self._agent.heartbeat(time.time()))),
                 group.create_task(process.every(1.0, lambda: self._agent.tick(time.time()))),
                 group.create_task(self._keep_counters()),
+                group.create_task(self._reloads.run()),
             ]
             holding = self._agent.holding
             if holding is not None and self._maillog is not None:
@@ -165,8 +167,7 @@ class Service:
             await holding.stop()
         if self._agent.engine is not None:
             await self._agent.engine.finish(FINISH_SECONDS)
-        if self._resolver is not None:
-            await self._resolver.close()
+        await self._rulebook.close()
 
     async def _tell_ready(self) -> None:
         with suppress(TimeoutError):
@@ -188,66 +189,29 @@ class Service:
                 collectors.append(MailLogCollector(self._maillog, self._agent))
             metrics.serve(self._settings.agent.metrics, collectors)
 
-    def _reload(self) -> None:
+    async def _reload(self) -> None:
+        settings = self._settings
         try:
-            settings = settings_file.load(self._config)
+            settings = await beside(lambda: settings_file.load(self._config))
         except settings_file.SettingsError as error:
             log.error("settings not reloaded, the former ones stay", errors=error.errors)
-        else:
-            restart = self._needs_restart(settings)
+        restart = self._needs_restart(settings)
+        self._agent.engine = await self._rulebook.reload(self._agent.engine, settings.rules)
+        if settings is not self._settings:  # in the same step as their rules
             self._settings = settings
             self._agent.configure(settings.default_realm, settings.rules)
             if self._maillog is not None:
                 self._maillog.reading.use_realm(settings.default_realm)
             log.info("settings reloaded", restart_needed=restart)
-        self._reload_rules()
-        self._look_at_own()
+        if self._agent.engine is not None:
+            self._has_rules.set()
+        look_at_own(self._agent.engine, settings.rules)
 
     def _needs_restart(self, settings: Settings) -> bool:
         """Whether something is taken at the start only, and differs."""
         old, new = self._settings, settings
         differs = (old.agent, old.kafka, old.log, old.queue) != (new.agent, new.kafka, new.log, new.queue)
-        return differs or (self._resolver is not None and _of_resolver(old.rules) != _of_resolver(new.rules))
-
-    def _reload_rules(self) -> None:
-        engine, rules = self._agent.engine, self._settings.rules
-        if not rules.files:
-            if engine is not None:
-                self._agent.engine = None  # what is under way ends by it
-                log.info("no rules are in use any more")
-            return
-        if engine is not None and _of_engine(rules) == self._engine_is_of:
-            engine.reload()
-            return
-        try:
-            self._agent.engine = self._engine(rules)
-        except (OSError, ValueError) as error:
-            log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())
-        else:
-            self._has_rules.set()
-            log.info("other rule files are in use", files=rules.files, digest=self._agent.engine.ruleset.digest)
-
-    def _look_at_own(self) -> None:
-        """Settings of a rule that is not there do nothing: most likely its id is misspelt."""
-        engine, own = self._agent.engine, self._settings.rules.own
-        if engine is not None and (unknown := sorted(own.keys() - {rule.id for rule in engine.ruleset.rules})):
-            log.warning("rules.own names rules that are not there", ids=unknown)
-
-    def _engine(self, rules: Rules) -> "Engine":
-        """The rules of these settings, which are in use then. Raises RulesError, ValueError and OSError."""
-        from agents.engine import Engine
-        from weir.rules import scores
-        from weir.rules.ruleset import Source
-
-        if rules.dns and self._resolver is None:
-            self._resolver = _resolver(rules)
-        engine = Engine(
-            [Source(Path(file)) for file in rules.files],
-            dict(map(scores.parse, rules.scores)),
-            self._resolver if rules.dns else None,
-        )
-        self._engine_is_of = _of_engine(rules)
-        return engine
+        return differs or self._rulebook.needs_restart(old.rules, new.rules)
 
     async def _hold(self, holding: "Holding", log: "MailLog") -> None:
         """Keep mail of blocked accounts in the queues. Where Kafka is away, what is known from the disk counts."""
@@ -326,28 +290,8 @@ class Service:
         self._loop.call_soon_threadsafe(self._agent.freshness.delivered, partition, offset, newest)
 
 
-def _resolver(rules: Rules) -> "Resolver":
-    from agents.resolver import Resolver, servers
-
-    try:
-        return Resolver(servers(rules.resolver), rules.dns_timeout_seconds, rules.dns_timeouts)
-    except ValueError as error:
-        raise OSError(f"rules need DNS, or rules.dns = false: {error}") from None
-
-
-def _of_engine(rules: Rules) -> tuple[object, ...]:
-    """What an engine is made of, but for the files' texts."""
-    return rules.files, rules.scores, rules.dns
-
-
-def _of_resolver(rules: Rules) -> tuple[object, ...]:
-    return rules.resolver, rules.dns_timeout_seconds, rules.dns_timeouts
-
-
 def _tune() -> None:
     process.tune()
-    # A request waits at most so long for the interpreter while another thread computes.
-    sys.setswitchinterval(0.0005)
     # One heap for all threads: each thread's own would keep what reading the topics needed once. (glibc only.)
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

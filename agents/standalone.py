@@ -21,6 +21,7 @@ from agents.engine import Engine
 from agents.listeners import listen
 from agents.policy_protocol import MAX_RULES_ACTION, parse_attributes, reply
 from agents.policy_server import PolicyServer, Write
+from agents.reloads import Reloads
 from agents.state import State
 from weir import settings, systemd
 from weir.rules import scores
@@ -82,12 +83,13 @@ class Standalone:
         self.counters = Counters()
         self._server = PolicyServer(self._dry_run if options.dry_run else self._answer, read=parse_attributes)
         self._stopping = asyncio.Event()
+        self._reloads = Reloads(self.engine.reload)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self.engine.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reloads.ask)
         state = self._restored()
         async with AsyncExitStack() as stack:  # what is started last stops first
             if state is not None:
@@ -104,7 +106,10 @@ class Standalone:
 
     async def _work(self, state: State | None) -> None:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(process.every(1.0, lambda: self.counters.sweep(time.time())))]
+            tasks = [
+                group.create_task(process.every(1.0, lambda: self.counters.sweep(time.time()))),
+                group.create_task(self._reloads.run()),
+            ]
             if state is not None:
                 tasks.append(group.create_task(state.keep()))
             if (seconds := systemd.watchdog_seconds()) is not None:
@@ -136,10 +141,11 @@ class Standalone:
 
     def _dry_run(self, attributes: dict[str, str], write: Write) -> None:
         """As `_answer`, but what the rules say is only logged."""
+        rules = self.engine.ruleset.rules  # others may be in use at the end
 
         def tell(outcome: Outcome) -> None:
             write(reply("DUNNO"))
-            rule = self.engine.ruleset.rules[outcome.rule].id if outcome.rule >= 0 else ""
+            rule = rules[outcome.rule].id if outcome.rule >= 0 else ""
             log.info("dry run", action=outcome.action, rule=rule, hits=len(outcome.hits))
 
         if attributes.get("request") != "smtpd_access_policy":

@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("agent", "latency", "streams", "failover", "rules", "sink", "history", "maillog")
+NAMES = ("agent", "latency", "streams", "failover", "rules", "reload", "sink", "history", "maillog")
 
 
 def main() -> None:

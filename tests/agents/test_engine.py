@@ -1,6 +1,7 @@
 """The engine: what an evaluation needs is met beside other requests, rules are reloaded, faults are no silence."""
 
 import asyncio
+import os
 import smtplib
 import threading
 import time
@@ -282,13 +283,13 @@ def test_good_rules_replace_those_in_use_and_bad_ones_do_not(rules: Path, logs: 
     async def client() -> None:
         used = engine(rules, "id=A; action=OK first\n")
         rules.write_text("id=B; action=OK second\n")
-        assert used.reload()
+        assert await used.reload()
         assert Asked(used).action == "OK second"
         rules.write_text("id=C; size=abc; action=OK third\n")
-        assert not used.reload()
+        assert not await used.reload()
         assert Asked(used).action == "OK second"
         rules.unlink()
-        assert not used.reload()
+        assert not await used.reload()
         assert Asked(used).action == "OK second"
         assert used.hits == {"B": 3}
 
@@ -298,14 +299,73 @@ def test_good_rules_replace_those_in_use_and_bad_ones_do_not(rules: Path, logs: 
     assert f"{rules}:1:" in told[1]["errors"][0]
 
 
+def test_requests_are_answered_while_rules_are_read(rules: Path) -> None:
+    """The file is a pipe, which is read to its end as soon as somebody has written; until then no reload can end."""
+    text = "id=L; action=rate(sender/3/600/REJECT $$ratecount)\nid=A; action=OK first\n"
+
+    async def client() -> None:
+        used = engine(rules, text)
+        limits = Counters()
+        assert Asked(used, limits).action == "OK first"
+        rules.unlink()
+        os.mkfifo(rules)
+        reload = asyncio.create_task(used.reload())
+        writer = await asyncio.to_thread(rules.open, "w")  # it is open as soon as the reload reads
+        assert [Asked(used, limits).action for _ in range(2)] == ["OK first"] * 2
+        with writer:
+            writer.write(text.replace("first", "second"))
+        assert await reload
+        assert used.hits == {"L": 3, "A": 3}
+        assert Asked(used, limits, sender="bob@example.org").action == "OK second"
+        assert Asked(used, limits).action == "REJECT 4"
+        assert used.hits == {"L": 5, "A": 4}, "what was counted meanwhile stays"
+
+    run(client)
+
+
+def test_requests_are_answered_while_rules_compile(rules: Path) -> None:
+    many = "".join(f"id=R{number}; client_name=~host{number}\\.; action=REJECT\n" for number in range(1000))
+
+    async def client() -> None:
+        used = engine(rules, "id=A; action=OK first\n")
+        rules.write_text(many + "id=A; action=OK second\n")
+        reload = asyncio.create_task(used.reload())
+        answers = set()
+        count = 0
+        while not reload.done():
+            answers.add(Asked(used).action)
+            count += 1
+            await asyncio.sleep(0)
+        assert answers <= {"OK first", "OK second"}
+        assert "OK first" in answers
+        assert count > 20, "a loop that reads and compiles itself answers once"
+        assert Asked(used).action == "OK second"
+
+    run(client)
+
+
 def test_an_evaluation_ends_by_the_rules_it_began_with(rules: Path) -> None:
     async def client() -> None:
         used = engine(rules, "id=W; action=wait(0.05)\nid=A; action=OK first\n")
         asked = Asked(used)
         rules.write_text("id=B; action=OK second\n")
-        assert used.reload()
+        assert await used.reload()
         assert await asked.answered() == "OK first"
         assert used.hits == {"W": 1, "A": 1}
+
+    run(client)
+
+
+def test_live_lists_are_read_with_the_rules(rules: Path, logs: list[Any]) -> None:
+    """What is wrong with one is told before anybody asks, so no request waits for its reading; and once."""
+    path = rules.with_name("list")
+    path.write_text("alice@example.org\n!!()\n")
+
+    async def client() -> None:
+        used = engine(rules, f"id=A; sender==lfile:{path}; action=OK\n")
+        assert [entry["event"] for entry in logs] == ["live list"]
+        assert Asked(used).action == "OK"
+        assert len(logs) == 1
 
     run(client)
 

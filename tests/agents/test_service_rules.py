@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from fleet.own import CHECKOUT, Agent, Table, toml
 from fleet.policy_client import PolicyClient, new_instance
 from fleet.process import wait_until
 from fleet.reading import read_events, read_topic
+from tests.agents.test_standalone import Pipe
 from tests.faults.system import create_topics
 from tests.fleet.conftest import directory
 from weir import events, topics
@@ -156,6 +158,46 @@ def _ends(client: PolicyClient) -> bool:
     except OSError:
         return True
     return False
+
+
+def test_requests_are_answered_while_rules_are_read_and_a_stop_does_not_wait(
+    directory: Path, kafka: Kafka, stack: ExitStack
+) -> None:
+    host = started(stack, Host(directory / "beside", kafka))
+    pipe = Pipe(host.file)
+    host.agent.signal(signal.SIGHUP)
+    with pipe.read() as file:
+        assert [host.ask() for _ in range(3)] == ["DUNNO", "DUNNO", "REJECT 3"]
+        file.write(f"{RULES}id=B; protocol_state==RCPT; action=REJECT b\n")
+    wait_until(lambda: host.ask("bob@example.org") == "REJECT b", 5, "the new rules")
+    assert host.ask() == "REJECT 4", "what was counted meanwhile stays"
+    host.agent.signal(signal.SIGHUP)
+    with pipe.read():
+        assert host.ask() == "REJECT 5"
+        start = time.monotonic()
+        assert host.agent.terminate() == 0
+        assert time.monotonic() - start < 3.0
+
+
+def test_settings_that_change_while_rules_are_read_are_the_ones_that_count(
+    directory: Path, kafka: Kafka, stack: ExitStack
+) -> None:
+    host = started(stack, Host(directory / "meanwhile", kafka, "id=A; protocol_state==RCPT; action=REJECT a\n"))
+    other = host.file.with_name("other.cf")
+    other.touch()
+    pipe = Pipe(other)
+    whole = host.agent.config.read_text()
+    host.agent.config.write_text(whole.replace("rules.cf", "other.cf"))
+    host.agent.signal(signal.SIGHUP)
+    with pipe.read() as file:
+        host.agent.config.write_text(whole)
+        host.agent.signal(signal.SIGHUP)
+        assert host.ask() == "REJECT a"
+        file.write("id=B; protocol_state==RCPT; action=REJECT b\n")
+    events = "other rule files are in use"
+    wait_until(lambda: len(host.agent.logged(events)) == 2, 5, "both reloads")
+    assert [line["files"] for line in host.agent.logged(events)] == [[str(other)], [str(host.file)]]
+    assert host.ask() == "REJECT a"
 
 
 def test_bad_rules_at_the_start_end_it_with_all_errors(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -169,6 +169,62 @@ def test_reload_takes_good_rules_leaves_bad_ones_and_keeps_counters(directory: P
         assert alone.logged("rules not reloaded, the former ones stay")[0]["errors"][0].startswith(f"{alone.rules}:1:")
 
 
+class Pipe:
+    """A rule file that is read to its end when the test has written it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.unlink()
+        os.mkfifo(path)
+
+    def read(self) -> TextIO:
+        """Return when somebody has begun to read it, with what is to be written and closed."""
+        return wait_until(self._open, 10, "a reader")
+
+    @property
+    def is_read(self) -> bool:
+        return self._open() is not None
+
+    def _open(self) -> TextIO | None:
+        try:
+            return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_NONBLOCK), "w")
+        except OSError:  # nobody reads
+            return None
+
+
+def test_requests_are_answered_while_it_reloads_and_a_second_signal_means_one_more(directory: Path) -> None:
+    with Alone(directory, LIMIT) as alone:
+        pipe = Pipe(alone.rules)
+        assert alone.ask() == "DUNNO"
+        alone.process.signal(signal.SIGHUP)
+        with pipe.read() as first:
+            assert [alone.ask() for _ in range(2)] == ["DUNNO", "REJECT limit 3"]
+            for _ in range(3):
+                alone.process.signal(signal.SIGHUP)
+                assert alone.ask().startswith("REJECT limit")
+            first.write(LIMIT + "id=B; action=OK first\n")
+        wait_until(lambda: alone.logged("rules reloaded"), 5, "the first reload")
+        with pipe.read() as second:
+            assert alone.ask(sasl_username="bob@example.org") == "OK first"
+            assert alone.ask() == "REJECT limit 7", "what was counted meanwhile stays"
+            second.write(LIMIT + "id=B; action=OK second\n")
+        wait_until(lambda: alone.ask(sasl_username="carol@example.org") == "OK second", 5, "the second reload")
+        assert len(alone.logged("rules reloaded")) == 2
+        assert not pipe.is_read, "a third one"
+
+
+def test_it_stops_at_once_while_it_reloads(directory: Path) -> None:
+    with Alone(directory, LIMIT, "--state", str(directory / "state")) as alone:
+        pipe = Pipe(alone.rules)
+        alone.process.signal(signal.SIGHUP)
+        with pipe.read():
+            assert alone.ask() == "DUNNO"
+            start = time.monotonic()
+            assert alone.process.terminate() == 0
+            assert time.monotonic() - start < 2.0
+    assert b",1]" in (directory / "state" / "counters").read_bytes()
+
+
 def test_counters_outlive_a_restart_and_a_kill(directory: Path) -> None:
     state = directory / "state"
     arguments = ("--state", str(state))
@@ -213,6 +269,23 @@ def test_a_dry_run_counts_and_logs_but_answers_dunno(directory: Path) -> None:
         wait_until(lambda: len(alone.logged("dry run")) == 3, 5, "the log")
         last = alone.logged("dry run")[-1]
         assert (last["action"], last["rule"]) == ("REJECT limit 3", "R")
+
+
+def test_a_dry_run_tells_the_rule_that_it_began_with(directory: Path) -> None:
+    """Rules are reloaded, to fewer ones, while a request waits for another policy server."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        text = f"id=ASK; sender==slow@example.org; action=ask(127.0.0.1:{port})\nid=LAST; action=REJECT last\n"
+        with Alone(directory, text, "--dry-run") as alone, PolicyClient(alone.tcp) as client:
+            asking = threading.Thread(target=lambda: client.ask(**ALICE, sender="slow@example.org"))
+            asking.start()
+            connection, _ = other.accept()
+            alone.rules.write_text("id=ONLY; action=OK\n")
+            alone.reload()
+            connection.close()  # no answer: it goes on
+            asking.join()
+            wait_until(lambda: alone.logged("dry run"), 5, "the log")
+            assert [line["rule"] for line in alone.logged("dry run")] == ["LAST"]
 
 
 def test_scores_are_those_of_the_command_line(directory: Path) -> None:

@@ -1,5 +1,6 @@
 """Requests led through rules: what each function does, and that every evaluation ends."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,30 @@ def test_groups(folder: Path) -> None:
     host.now += 60
     assert host.ask() == "DUNNO"
     assert host.ask(recipient="trap@x.y", client_address="") == "DUNNO"
+
+
+# the end
+
+
+def test_rules_out_of_use_are_freed_at_once(folder: Path) -> None:
+    """They are in no circle, which only a search for garbage would find."""
+    (folder / "list").write_text("192.0.2.0/24\n")
+    (folder / "live").write_text("~a\nb\n")
+    text = f"""\
+id=A; client_address=file:{folder}/list; sender=~a.*b; helo_name=lfile:{folder}/live; action=set(X=$$size)
+id=B; rbl=bl.test; helo_address=192.0.2.0/24; sender_mx_names=~mx; date=01.01.2027-; action=score(3)
+id=C; recipient==$$sender; client_name!=%%GROUP; action=rate(sender/1/60/jump(A))
+id=D; action=ask(127.0.0.1:1:dunno)
+"""
+    gc.collect()
+    gc.disable()
+    try:
+        host = Host(folder, text, zone={})
+        host.ask()
+        del host
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 # limits

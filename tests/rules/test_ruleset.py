@@ -311,6 +311,15 @@ def test_a_rule_that_differs_in_layout_only_is_the_same_in_the_fleet() -> None:
     assert plain.digest == other.digest
 
 
+def test_the_order_of_a_long_list_does_not_matter() -> None:
+    values = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(25_000)]
+    plain = rule(f"id=A; client_address={','.join(values)}; sender==a; action=OK")
+    other = rule(f"id=A; sender==a; client_address={','.join(reversed(values))}; action=OK")
+    assert plain.digest == other.digest
+    conditions = sorted([*(f"client_address={value}" for value in values), "sender==a"])
+    assert plain.canonical == "; ".join(["id=A", *conditions, "action=OK"])
+
+
 @pytest.mark.parametrize("written", ["rblcount=2", "rhsblcount=all", "score=4", "sender==b", "action=HOLD"])
 def test_a_rule_that_says_something_else_is_another_one(written: str) -> None:
     assert rule(f"id=A; sender==a; {written}; action=OK").digest != rule("id=A; sender==a; action=OK").digest

@@ -9,13 +9,12 @@ from weir.rules import actions, items
 from weir.rules.origins import Text
 from weir.rules.pieces import Blank, Piece, PieceError, pieces
 from weir.rules.reader import Line, Reader
-from weir.rules.rule import Action, Condition, LiveFile, Position, Rule, RuleError, RuleWarning, Value
+from weir.rules.rule import Action, Condition, LiveFile, Position, Rule, Value
 from weir.rules.tables import Entry, Lists, reference
 from weir.rules.values import check, element, offset_of
 
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _SCORE = re.compile(r"[-+]?\d+(?:\.\d+)?", re.ASCII)
-_SHOWN = 300
 _TWICE = re.compile(r"action\s*=", re.ASCII)
 _ACTION = re.compile(r"\saction\s*=", re.ASCII)
 
@@ -26,8 +25,8 @@ class Builder:
     def __init__(self, reader: Reader) -> None:
         self.rules: list[Rule] = []
         self._reader = reader
-        self._lists = Lists(live=False, fault=self._fault)
-        self._live = Lists(live=True, fault=self._warn_at, loop=self._fault)
+        self._lists = Lists(live=False, fault=reader.fault)
+        self._live = Lists(live=True, fault=reader.warn, loop=reader.fault)
         self._seen: set[tuple[str, str, LiveFile]] = set()
         """Items and operators with live lists whose present content was looked at."""
 
@@ -84,7 +83,7 @@ class Builder:
         try:
             actions.parse(text)
         except actions.ActionError as error:
-            self._fault(self._place(piece.value, error.offset, piece.value_start), str(error))
+            self._reader.fault(self._place(piece.value, error.offset, piece.value_start), str(error))
         yield Action(text, self._reader.position(piece.value_start))
 
     def _setting(self, piece: Piece) -> Any:
@@ -138,7 +137,7 @@ class Builder:
         try:
             text, negated, inner = element(part.characters)
         except ValueError as error:
-            self._fault(self._place(part, offset_of(error), start), f"{piece.item}: {error.args[0]}")
+            self._reader.fault(self._place(part, offset_of(error), start), f"{piece.item}: {error.args[0]}")
             return
         position = self._place(part, inner, start)
         named = reference(text)
@@ -160,10 +159,10 @@ class Builder:
         try:
             warning = check(piece.item, piece.operator, text)
         except ValueError as error:
-            self._fault(place(offset_of(error)), f"{piece.item}: {error.args[0]}")
+            self._reader.fault(place(offset_of(error)), f"{piece.item}: {error.args[0]}")
         else:
             if warning is not None:
-                self._warn_at(place(0), f"{piece.item}: {warning}")
+                self._reader.warn(place(0), f"{piece.item}: {warning}")
 
     def _live_value(self, piece: Piece, entry: Entry, live: LiveFile) -> Value:
         """A live list, with warnings of what is wrong with its present content."""
@@ -173,9 +172,9 @@ class Builder:
                 try:
                     check(piece.item, piece.operator, inner.text)
                 except ValueError as error:
-                    self._warn_at(inner.place(offset_of(error)), f"{piece.item}: left out: {error.args[0]}")
+                    self._reader.warn(inner.place(offset_of(error)), f"{piece.item}: left out: {error.args[0]}")
             if self._live.files[live.path] is None:
-                self._warn_at(entry.position, f"{live.path} is not there: the list is empty until it is")
+                self._reader.warn(entry.position, f"{live.path} is not there: the list is empty until it is")
         return Value(entry.text, entry.position, entry.negated, live)
 
     def _place(self, text: Text, index: int, otherwise: int) -> Position:
@@ -183,18 +182,11 @@ class Builder:
         offset = text.offsets[min(index, len(text.offsets) - 1)] if text else otherwise
         return self._reader.position(offset)
 
-    def _fault(self, position: Position, text: str) -> None:
-        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-        self._reader.errors.append(RuleError(position, shown))
-
     def _error(self, offset: int, text: str) -> None:
-        self._fault(self._reader.position(offset), text)
-
-    def _warn_at(self, position: Position, text: str) -> None:
-        self._reader.warnings.append(RuleWarning(position, text))
+        self._reader.fault(self._reader.position(offset), text)
 
     def _warn(self, offset: int, text: str) -> None:
-        self._warn_at(self._reader.position(offset), text)
+        self._reader.warn(self._reader.position(offset), text)
 
 
 def _hint(conditions: list[Condition]) -> str:

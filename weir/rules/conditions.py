@@ -107,6 +107,7 @@ class Alternatives:
         comparisons: Iterable[Comparison] = (),
         tests: Iterable[Test] = (),
         dynamic: Iterable[Dynamic] = (),
+        live: Iterable["_LiveTest"] = (),
     ) -> None:
         self.equal = frozenset(equal)
         """Values that it holds for, in lower case; neither is false."""
@@ -115,6 +116,8 @@ class Alternatives:
         self.tests = tuple(tests)
         self.dynamic = tuple(dynamic)
         """Tests that look at more than the item's value, so that the answer may change while the value does not."""
+        self._live = tuple(live)
+        """Those of `dynamic` that look into lists."""
         self._networks = Networks((one, 1) for one in self.networks) if self.networks else None
 
     def hold(self, value: str, context: Context) -> bool:
@@ -127,6 +130,11 @@ class Alternatives:
             or any(test.holds(value) for test in self.tests)
             or any(test(value, context) for test in self.dynamic)
         )
+
+    def read_lists(self, tables: LiveLists) -> None:
+        """Compile live lists as they are now: the first value that is tested does not wait for it then."""
+        for test in self._live:
+            test.read(tables)
 
 
 def number(text: str) -> float:
@@ -171,10 +179,13 @@ class _Parts:
         self.comparisons: list[Comparison] = []
         self.tests: list[Test] = []
         self.dynamic: list[Dynamic] = []
+        self.live: list[_LiveTest] = []
 
     def add(self, operator: str, value: Value) -> None:
         if value.live is not None:
-            self.dynamic.append(_LiveTest(self.kind, operator, value.live, value.negated, self.late).holds)
+            test = _LiveTest(self.kind, operator, value.live, value.negated, self.late)
+            self.live.append(test)
+            self.dynamic.append(test.holds)
         else:
             self.add_text(operator, value.text, value.negated)
 
@@ -210,7 +221,8 @@ class _Parts:
             self.tests.append(_unequal_test(self.unequal))
         if self.not_equal:
             self.tests.append(_not_equal_test(self.not_equal))
-        return Alternatives(self.equal - FALSE, self.networks, self.comparisons, self.tests, self.dynamic)
+        equal = self.equal - FALSE
+        return Alternatives(equal, self.networks, self.comparisons, self.tests, self.dynamic, self.live)
 
 
 def _checked_number(text: str) -> float:
@@ -330,11 +342,14 @@ class _LiveTest:
         self._alternatives = Alternatives()
 
     def holds(self, value: str, context: Context) -> bool:
-        lines = context.tables.lines(self._live)
-        if lines is not self._lines:
-            self._alternatives = self._compile(lines, context.tables)
-            self._lines = lines
+        self.read(context.tables)
         return self._alternatives.hold(value, context)
+
+    def read(self, tables: LiveLists) -> None:
+        lines = tables.lines(self._live)
+        if lines is not self._lines:
+            self._alternatives = self._compile(lines, tables)
+            self._lines = lines
 
     def _compile(self, lines: tuple[str, ...], tables: LiveLists) -> Alternatives:
         parts = _Parts(self._kind, self._late)

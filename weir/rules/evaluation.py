@@ -98,6 +98,10 @@ class Program:
             condition.item == "matches" for rule in ruleset.rules for condition in rule.conditions
         )
 
+    def read_lists(self) -> None:
+        """Read live lists now, and not when the first request meets one: a long one takes seconds."""
+        self.matcher.read_lists(self.tables)
+
     def evaluate(  # noqa: C901, PLR0912 - a further call for each match would cost a tenth of it
         self, items: Mapping[str, str], now: float, limits: Limits
     ) -> Evaluation:
@@ -184,8 +188,10 @@ class Program:
         ]
 
     def _compile_checks(self, rule: Rule) -> Checks[Run] | None:
+        told = self._late  # and not the program: it would be in a circle, and freed late
+
         def late(pattern: str) -> None:
-            self._late.append(f"{rule.id}: pattern {pattern} took too long")
+            told.append(f"{rule.id}: pattern {pattern} took too long")
 
         return lists.compile_checks(
             rule, lambda condition: compile_alternatives([condition], late).hold, self.tables.lines

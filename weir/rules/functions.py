@@ -182,12 +182,13 @@ def _now(value: Number, items: Mapping[str, str]) -> float | None:
 def _limits(action: Count, rule: Rule) -> tuple[Limit | None, Callable[[Mapping[str, str]], Limit | None]]:
     """The limit of an action, if it is always the same; and what makes it of items, or None: it has no effect then."""
     maximum, seconds = action.maximum, action.seconds
+    digest = rule.digest  # reckoned here: all rules share a lock for it, which a reload may have
 
     def made(items: Mapping[str, str]) -> Limit | None:
         most, length = _now(maximum, items), _now(seconds, items)
         if not most or not length or length < 0:
             return None
-        return Limit(action.function, action.item, most, length, rule.id, rule.digest)
+        return Limit(action.function, action.item, most, length, rule.id, digest)
 
     return None if isinstance(maximum, Text) or isinstance(seconds, Text) else made({}), made
 

@@ -21,7 +21,16 @@ from typing import Protocol
 
 from weir.rules import items, lists
 from weir.rules.addresses import Network, Networks
-from weir.rules.conditions import Alternatives, Comparison, Context, Static, Test, compile_alternatives, number
+from weir.rules.conditions import (
+    Alternatives,
+    Comparison,
+    Context,
+    LiveLists,
+    Static,
+    Test,
+    compile_alternatives,
+    number,
+)
 from weir.rules.items import Kind
 from weir.rules.rule import Condition, Rule, RuleError, RulesError, Ruleset
 
@@ -61,6 +70,33 @@ class _TooLateError(Exception):
     """Patterns have had their time for this request."""
 
 
+class _Late:
+    """Patterns that ran past their deadline. Patterns know it and not the matcher: rules that are out of use are in no
+    circle, so they are gone without a search for garbage."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._texts: dict[str, None] = {}
+
+    def begin(self) -> None:
+        """Of a request."""
+        self._count = 0
+
+    def add(self, text: str) -> None:
+        """Raises _TooLateError if it is one too many for this request."""
+        self._texts[text] = None
+        self._count += 1
+        if self._count >= LATE_MOST:
+            raise _TooLateError
+
+    def take(self) -> Iterable[str]:
+        """Those since this was last asked, each once."""
+        if not self._texts:
+            return ()
+        texts, self._texts = self._texts, {}
+        return texts
+
+
 class _Index(Protocol):
     @property
     def cost(self) -> int:
@@ -79,15 +115,14 @@ class Matcher:
         """Raises RulesError if a condition cannot be compiled, which the reader has seen to."""
         self._ruleset = ruleset
         self._all = (1 << len(ruleset.rules)) - 1
-        self._late_count = 0
-        self._late_texts: dict[str, None] = {}
+        self._late = _Late()
         self._dynamic: dict[int, list[tuple[str, Alternatives]]] = {}
         by_item: dict[str, dict[int, Alternatives]] = {}
         errors: list[RuleError] = []
         for rule in ruleset.rules:
             for item, conditions in _by_item(rule).items():
                 try:
-                    alternatives = compile_alternatives(conditions, self._late)
+                    alternatives = compile_alternatives(conditions, self._late.add)
                 except ValueError as error:
                     errors.append(RuleError(conditions[0].position, f"{item}: {error}"))
                     continue
@@ -104,9 +139,15 @@ class Matcher:
         self._places = {item: place for place, item, _, _ in self._indexes}
         self._walks: dict[int, tuple[int, ...]] = {}
 
+    def read_lists(self, tables: LiveLists) -> None:
+        """Compile live lists as they are now: no request waits for it then."""
+        for conditions in self._dynamic.values():
+            for _, alternatives in conditions:
+                alternatives.read_lists(tables)
+
     def begin(self, items: Mapping[str, str]) -> Candidates:
         """Start with a request's items."""
-        self._late_count = 0
+        self._late.begin()
         candidates = Candidates(items, len(self._indexes))
         candidates.bits = self._among(self._all, candidates)
         return candidates
@@ -151,10 +192,7 @@ class Matcher:
 
     def take_trouble(self) -> str:
         """Patterns that ran past their deadline since this was last asked, by rule id; empty: none did."""
-        if not self._late_texts:
-            return ""
-        texts, self._late_texts = self._late_texts, {}
-        return "; ".join(f"{self._users(text)}: pattern {text} took too long" for text in texts)
+        return "; ".join(f"{self._users(text)}: pattern {text} took too long" for text in self._late.take())
 
     def _among(self, bits: int, candidates: Candidates) -> int:
         """Those of some rules that are candidates."""
@@ -166,12 +204,6 @@ class Matcher:
                     vector = vectors[place] = find(items.get(item, ""))
                 bits &= vector
         return bits
-
-    def _late(self, text: str) -> None:
-        self._late_texts[text] = None
-        self._late_count += 1
-        if self._late_count >= LATE_MOST:
-            raise _TooLateError
 
     def _users(self, text: str) -> str:
         """The ids of the rules that have a pattern; one of a live list is in none."""

@@ -16,6 +16,7 @@ from weir.rules.rule import Position, RuleError, RuleWarning
 
 _QUOTES = re.compile('[^"]+')
 _NO_UTF8 = re.compile("[\ud800-\udfff]")
+_SHOWN = 300
 
 NO_TEXT = "expected UTF-8: convert the file"
 
@@ -53,6 +54,13 @@ class Reader:
 
     def position(self, offset: int) -> Position:
         return self._origins.position(offset)
+
+    def fault(self, position: Position, text: str) -> None:
+        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        self.errors.append(RuleError(position, shown))
+
+    def warn(self, position: Position, text: str) -> None:
+        self.warnings.append(RuleWarning(position, text))
 
     def _warn_of_glued(self) -> None:
         for name, offset in self._macros.glued:
