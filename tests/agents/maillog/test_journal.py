@@ -128,9 +128,8 @@ def test_a_program_that_ends_is_started_again_where_it_was(stage: Stage, start: 
     stage.write(*RECORDED)
     stage.wait(lambda: stage.lines == RECORDED[1:])
     assert followed.restarts >= 1
-    runs = len(stage.runs)
     (stage.folder / "broken").unlink()
-    wait_until(lambda: len(stage.runs) > runs and not followed.failing, 20, "a run that does not end")
+    wait_until(lambda: len(stage.runs) == followed.restarts + 1 and not followed.failing, 20, "a run that goes on")
     assert f"--cursor={CURSORS[2]}" in stage.runs[-1] or f"--cursor={CURSORS[-1]}" in stage.runs[-1]
 
 
