@@ -1,13 +1,15 @@
 """`bench sink`: rows a second from Kafka into ClickHouse, beside bare inserts of the same rows by clickhouse-driver.
 
 The topic is filled before the sink starts; its time runs from its first insert to its last, with the roll-ups and
-commits between them. The bare inserts have their rows ready, in batches as large as the sink's.
+commits between them. The bare inserts have their rows ready, in batches as large as the sink's; their table is gone
+before the sink starts, so that its merges are not the sink's.
 """
 
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from clickhouse_driver import Client
 from confluent_kafka import Producer
@@ -15,6 +17,7 @@ from confluent_kafka import Producer
 from benchmarks.fleet import running_kafka
 from benchmarks.measure import cpu_seconds, show
 from fleet.clickhouse import KEEP_DAYS, ClickHouse
+from fleet.kafka import Kafka
 from fleet.own import Sink
 from fleet.process import run_directory, wait_until
 from sinks import rows
@@ -28,6 +31,19 @@ ENVELOPE = 50
 """Events in one, as an agent with some thousand requests a second makes them."""
 
 
+class Took(NamedTuple):
+    seconds: float
+    client: float
+    """CPU seconds, as those of the servers."""
+    clickhouse: float
+    kafka: float
+
+    def row(self, way: str, bare: "Took") -> tuple[str, ...]:
+        used = self[1:]
+        shown = (f"{used_seconds / ROWS * 1e6:.1f}" for used_seconds in (*used, sum(used)))
+        return (way, f"{ROWS / self.seconds:,.0f}", f"{bare.seconds / self.seconds:.2f}", *shown)
+
+
 def main() -> None:
     made = _envelopes(time.time() - 600)
     with (
@@ -37,21 +53,13 @@ def main() -> None:
     ):
         version = server.version
         server.history("bare")
-        bare = _bare(server, made)
+        bare = _bare(server, kafka, made)
         _fill(kafka.bootstrap, made)
-        seconds, cpu = _sink(directory, kafka.bootstrap, server)
+        sink = _sink(directory, kafka, server)
     show(
         f"{ROWS:,} events into ClickHouse {version}",
-        ("way", "rows/s", "share of bare", "µs CPU of the client a row"),
-        [
-            ("bare inserts, rows ready", f"{ROWS / bare[0]:,.0f}", "1", f"{bare[1] / ROWS * 1e6:.1f}"),
-            (
-                "weir sink, from Kafka, with roll-ups",
-                f"{ROWS / seconds:,.0f}",
-                f"{bare[0] / seconds:.2f}",
-                f"{cpu / ROWS * 1e6:.1f}",
-            ),
-        ],
+        ("way", "rows/s", "share of bare", "µs CPU a row: client", "ClickHouse", "Kafka", "all"),
+        [bare.row("bare inserts, rows ready", bare), sink.row("weir sink, from Kafka, with roll-ups", bare)],
     )
 
 
@@ -92,16 +100,26 @@ def _envelopes(start: float) -> list[tuple[str, bytes]]:
     return made
 
 
-def _bare(server: ClickHouse, made: list[tuple[str, bytes]]) -> tuple[float, float]:
-    """Wall and CPU seconds of the inserts."""
+def _bare(server: ClickHouse, kafka: Kafka, made: list[tuple[str, bytes]]) -> Took:
     ready = [row for _, value in made for row in _rows(rows.events(value, "full"))]
     client = Client("127.0.0.1", server.port, database="bare")
-    start, cpu = time.perf_counter(), cpu_seconds(os.getpid())
+    before = _now(os.getpid(), server, kafka)
     for begin in range(0, len(ready), BATCH_ROWS):
         client.execute(f"INSERT INTO events ({', '.join(rows.REQUEST)}) VALUES", ready[begin : begin + BATCH_ROWS])
-    took = time.perf_counter() - start, cpu_seconds(os.getpid()) - cpu
+    took = _since(before, os.getpid(), server, kafka)
+    client.execute("DROP DATABASE bare")
     client.disconnect()
     return took
+
+
+def _now(client: int, server: ClickHouse, kafka: Kafka) -> Took:
+    """`client` is its process id."""
+    return Took(time.perf_counter(), *map(cpu_seconds, (client, server.process.pid, kafka.process.pid)))
+
+
+def _since(before: Took, client: int, server: ClickHouse, kafka: Kafka, share: float = 1.0) -> Took:
+    """What all of the rows would have taken, of which it was this share."""
+    return Took(*((now - then) / share for now, then in zip(_now(client, server, kafka), before, strict=True)))
 
 
 def _rows(events: rows.Events) -> Iterator[rows.Row]:
@@ -110,23 +128,30 @@ def _rows(events: rows.Events) -> Iterator[rows.Row]:
 
 
 def _fill(bootstrap: str, made: list[tuple[str, bytes]]) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "queue.buffering.max.messages": 1_000_000, "linger.ms": 5})
+    """As agents do: in order, compressed."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
     for host, value in made:
         producer.produce(topics.EVENTS, value, host)
     if producer.flush(60):
         raise TimeoutError("Kafka did not take the events within a minute")
 
 
-def _sink(directory: Path, bootstrap: str, server: ClickHouse) -> tuple[float, float]:
-    """Wall and CPU seconds from the first insert to the last."""
+def _sink(directory: Path, kafka: Kafka, server: ClickHouse) -> Took:
+    """From the first insert to the last."""
     history = {"server": server.history("weir").server, "keep_days": KEEP_DAYS}
-    with Sink("sink", directory / "sink", bootstrap, {"history": history}) as sink:
+    with Sink("sink", directory / "sink", kafka.bootstrap, {"history": history}) as sink:
         wait_until(lambda: sink.metrics().get("weir_sink_events_total", 0.0) > 0, 60, "the first insert", 0.005)
         first = sink.metrics()["weir_sink_events_total"]
-        start, cpu = time.perf_counter(), cpu_seconds(sink.pid)
+        before = _now(sink.pid, server, kafka)
         wait_until(lambda: sink.metrics()["weir_sink_events_total"] >= ROWS, 300, "all to be stored", 0.05)
-        share = (ROWS - first) / ROWS
-        return (time.perf_counter() - start) / share, (cpu_seconds(sink.pid) - cpu) / share
+        return _since(before, sink.pid, server, kafka, (ROWS - first) / ROWS)
 
 
 if __name__ == "__main__":

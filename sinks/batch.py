@@ -42,16 +42,11 @@ class Batch:
         self.next: dict[tuple[str, int], int] = {}
         """Topic and partition → the offset to go on from once all this is stored."""
         self._recipients = recipients
-        self._add: dict[str, Callable[[Message], None]] = {
-            topics.EVENTS: self._add_events,
-            topics.DECISIONS: self._add_decision,
-            topics.OPERATORS: self._add_word,
-        }
 
     def add(self, message: Message) -> None:
         """Take in a message; what cannot be understood becomes a dead letter."""
         try:
-            self._add[message.topic](message)
+            _ADD[message.topic](self, message)
         except envelopes.UNREADABLE as error:
             self._bury(message, message.value, str(error))
         self.next[message.topic, message.partition] = message.offset + 1
@@ -98,6 +93,14 @@ class Batch:
         letter = dead_letters.encode(origin, message.key, value, error, "sink")
         self.dead.append(DeadLetter(dead_letters.key(origin), letter))
         self.rows += 1
+
+
+_ADD: dict[str, Callable[[Batch, Message], None]] = {
+    topics.EVENTS: Batch._add_events,
+    topics.DECISIONS: Batch._add_decision,
+    topics.OPERATORS: Batch._add_word,
+}
+"""Not of each batch: one that held its own methods would be a cycle, and in memory until Python looks for such."""
 
 
 def _check_length(subject: str) -> None:

@@ -6,8 +6,9 @@ holds of the epoch. Never by that seq alone: a batch over midnight lies in two p
 stored without the other.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sinks.rows import Events
@@ -59,17 +60,18 @@ class Identity:
         for events in batch:
             epoch, seqs = events.epoch, events.seqs
             last = reached.get(epoch, self._last.get(epoch))
+            places: Sequence[int]
             if last is None or events.again:
                 fresh = {seq for one in new if one.epoch == epoch for seq in one.seqs} if events.again else set()
                 places = [place for place, seq in enumerate(seqs) if (epoch, seq) not in asked and seq not in fresh]
                 if last is None:
                     unknown.add(epoch)
             else:
-                doubtful = self._doubtful.get(epoch, -1)
-                sure = [place for place, seq in enumerate(seqs) if seq > last and seq > doubtful]
-                places = [place for place, seq in enumerate(seqs) if last < seq <= doubtful]
-                if sure:
-                    new.append(events.only(sure))
+                begin = bisect_right(seqs, last)
+                sure = bisect_right(seqs, max(last, self._doubtful.get(epoch, -1)))
+                places = range(begin, sure)
+                if sure < len(seqs):
+                    new.append(events.only(range(sure, len(seqs))))
                 reached[epoch] = max(last, seqs[-1])
             if places:
                 unsure[epoch].append(events.only(places))

@@ -61,34 +61,47 @@ def touch(touched: Touched, batch: Iterable[Events], keep_days: int, now: float)
     """
     oldest, newest = now - (keep_days - _SPARE_DAYS) * _DAY, now + _DAY
     late = 0
+    requests: list[Events] = []
+    told: list[Events] = []
+    """By the mail log."""
     for one in batch:
-        minutes = one.columns["minute"]
+        minutes = set(one.columns["minute"])
         events = one
         if min(minutes) < oldest or max(minutes) > newest:
-            events = one.only([place for place, minute in enumerate(minutes) if oldest <= minute <= newest])
+            places = [place for place, minute in enumerate(one.columns["minute"]) if oldest <= minute <= newest]
+            events = one.only(places)
             late += len(one) - len(events)
         kinds = set(events.columns["kind"])
         if not MAIL_LOG.isdisjoint(kinds):
-            _touch_outcomes(touched, events)
+            told.append(events.only([place for place, kind in enumerate(events.columns["kind"]) if kind in MAIL_LOG]))
         if not MAIL_LOG.issuperset(kinds):
-            _touch_requests(touched, events)
+            requests.append(events)
+    _touch_minutes(touched.minutes, requests)
+    _touch_hours(touched.account_hours, requests, "minute", "sasl_username")
+    _touch_hours(touched.client_hours, requests, "minute", "client")
+    _touch_minutes(touched.outcomes, told)
+    _touch_hours(touched.account_outcomes, told, "submitted", "sasl_username")
+    _touch_hours(touched.client_outcomes, told, "submitted", "client")
     return late
 
 
-def _touch_requests(touched: Touched, events: Events) -> None:
-    minutes = events.columns["minute"]
-    hours = [minute // _HOUR * _HOUR for minute in minutes]
-    touched.minutes.update((minute, events.head.host) for minute in set(minutes))
-    touched.account_hours.update(zip(hours, events.column("sasl_username"), strict=True))
-    touched.client_hours.update(zip(hours, events.column("client"), strict=True))
+def _touch_minutes(touched: set[tuple[int, str]], found: Iterable[Events]) -> None:
+    for events in found:
+        touched.update((minute, events.head.host) for minute in set(events.columns["minute"]))
 
 
-def _touch_outcomes(touched: Touched, events: Events) -> None:
-    told = events.only([place for place, kind in enumerate(events.columns["kind"]) if kind in MAIL_LOG])
-    hours = [begin // _HOUR * _HOUR for begin in told.column("submitted")]
-    touched.outcomes.update((minute, told.head.host) for minute in set(told.columns["minute"]))
-    touched.account_outcomes.update(zip(hours, told.column("sasl_username"), strict=True))
-    touched.client_outcomes.update(zip(hours, told.column("client"), strict=True))
+def _touch_hours(touched: set[tuple[int, str]], found: Iterable[Events], time: str, name: str) -> None:
+    """The hours of the column `time` with the names of the other: each name once an hour, before it becomes a pair."""
+    names: defaultdict[int, set[str]] = defaultdict(set)
+    for events in found:
+        times = events.column(time)
+        hours = {second // _HOUR * _HOUR for second in set(times)}
+        if len(hours) == 1:
+            names[hours.pop()].update(events.column(name))
+        else:
+            for second, text in zip(times, events.column(name), strict=True):
+                names[second // _HOUR * _HOUR].add(text)
+    touched.update((hour, text) for hour, texts in names.items() for text in texts)
 
 
 def make(store: Store, touched: Touched) -> None:

@@ -5,9 +5,9 @@ row. Times are by the broker's clock (the host's offset is off), in milliseconds
 """
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import lt
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 from weir import envelopes, subjects
 from weir.envelopes import UNREADABLE, Head
 from weir.events import (
+    MAX_TEXT,
     Delivery,
     Event,
     Login,
@@ -45,7 +46,7 @@ EVENT = (
 
 Row = tuple[Any, ...]
 Columns = dict[str, Sequence[Any]]
-"""Name of EVENT → the values of all events. What holds nothing but its default is left out, there and in an insert."""
+"""Name of EVENT → the values of all events. What they leave at its default is left out, there and in an insert."""
 
 MOST = 2**32 - 1
 """Seconds: the end of ClickHouse's DateTime, in 2106."""
@@ -75,11 +76,17 @@ _EMPTY = dict.fromkeys(EVENT, "") | dict.fromkeys(
 _EMPTY["uid"] = -1
 _ALWAYS = frozenset({"minute", "host", "epoch", "seq", "time", "kind", "uid"})
 """Columns that are not left out for being empty; of uid 0 is root."""
-_FEW = frozenset({"protocol_state", "sasl_method", "server_address", "encryption_protocol", "status", "dsn", "service"})
-"""Columns of few texts: one object is kept of each, since whoever goes through 20,000 of them waits for the memory."""
-_seen: dict[str, str] = {}
-_SEEN = 10_000
-"""About so many, then they are forgotten: a log may say anything."""
+_AGAIN = frozenset(
+    (
+        *("protocol_state", "sasl_username", "sasl_method", "sender", "client_address", "client_name", "helo_name"),
+        *("server_address", "encryption_protocol", "status", "relay", "dsn", "service"),
+    )
+)
+"""Columns whose texts come again: one object is kept of each, since whoever goes through those of a batch waits for the
+memory.
+"""
+_KEPT = 65_536
+"""Of texts that come again what was made of them, about so many; then they are forgotten: a log may say anything."""
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
 
 
@@ -124,7 +131,7 @@ class Events(msgspec.Struct, gc=False):
         """The values of a column, left out or not."""
         return self.columns[name] if name in self.columns else [_EMPTY[name]] * len(self)
 
-    def only(self, kept: list[int]) -> "Events":
+    def only(self, kept: Sequence[int]) -> "Events":
         """Those of these places."""
         if len(kept) == len(self):
             return self
@@ -172,9 +179,10 @@ def _line_by_line(value: bytes, recipients: str) -> Events:
 def _of_records(head: Head, records: Sequence[Event | Other], lines: Sequence[bytes], recipients: str) -> Events:
     """Kind by kind: columns of one kind are made together. `lines` are of use to kinds without columns only."""
     parts = []
-    for kind in dict.fromkeys(map(type, records)):
+    kinds = dict.fromkeys(map(type, records))
+    for kind in kinds:
         if kind in _SHARED:
-            some = [record for record in records if type(record) is kind]
+            some = [record for record in records if type(record) is kind] if len(kinds) > 1 else records
             parts.append(Events(head, _known(head, kind, some, recipients)))
         else:
             parts += [
@@ -187,8 +195,8 @@ def _of_records(head: Head, records: Sequence[Event | Other], lines: Sequence[by
 
 def _in_order(found: Events) -> Events:
     """By seq and each once, as an agent of ours writes them anyway."""
-    seqs = list(found.seqs)
-    if seqs == sorted(set(seqs)):
+    seqs = found.seqs
+    if all(map(lt, seqs, seqs[1:])):
         return found
     places = {seq: place for place, seq in enumerate(seqs)}
     order = [places[seq] for seq in sorted(places)]
@@ -198,45 +206,60 @@ def _in_order(found: Events) -> Events:
 def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recipients: str) -> Columns:
     """The columns of events of one kind, of one envelope."""
     count = len(records)
-    own: Columns = dict(zip(_FIELDS[kind], zip(*map(astuple, records), strict=True), strict=True))
-    if kind is not Request:
-        own["clock_offset"] = _of_whole_seconds(own)
-    times = [round((time - offset) * 1000) for time, offset in zip(own["time"], own["clock_offset"], strict=True)]
-    if min(times) < 0 or max(times) > MOST * 1000:
+    own = _told(kind, records)
+    offsets = own.get("clock_offset")
+    if offsets is None:
+        times = [round(time * 1000) for time in own["time"]]
+    else:
+        if kind is not Request:
+            offsets = own["clock_offset"] = _of_whole_seconds(own)
+        times = [round((time - offset) * 1000) for time, offset in zip(own["time"], offsets, strict=True)]
+    first, last = min(times), max(times)
+    if first < 0 or last > MOST * 1000:
         times = [milliseconds(time / 1000) for time in times]
+        first, last = min(times), max(times)
     if kind is Request:
         _complete_requests(own, recipients)
     else:
         _complete_mail_log(own, times, recipients)
     if recipients != "full" and "recipient" in own:
         own["recipient"] = [_kept(recipient, recipients) for recipient in own["recipient"]]
-    own |= {
-        "minute": [time // 60_000 * 60 for time in times],
+    if "client_address" in own:
+        own["client"] = list(map(_client.__getitem__, own["client_address"]))
+    minute = last // 60_000
+    return own | {
+        "minute": [minute * 60] * count if first >= minute * 60_000 else [time // 60_000 * 60 for time in times],
         "time": times,
         "host": [head.host] * count,
         "epoch": [head.epoch] * count,
         "kind": [str(kind.__struct_config__.tag)] * count,
     }
-    if "client_address" in own:
-        own["client"] = [_client(address) for address in own["client_address"]]
-    return {name: _once(name, column) for name, column in own.items() if name in _ALWAYS or any(column)}
 
 
-def _once(name: str, column: Sequence[Any]) -> Sequence[Any]:
-    """The column with one object for each text."""
-    if name not in _FEW:
-        return column
-    if len(_seen) > _SEEN:
-        _seen.clear()
-    return list(map(_seen.setdefault, column, column))
+def _told(kind: type[msgspec.Struct], records: Sequence[Any]) -> Columns:
+    """The columns that hold more than their default, as the events have them."""
+    count = len(records)
+    own: Columns = {}
+    for name, column in zip(_FIELDS[kind], zip(*map(astuple, records), strict=True), strict=True):
+        first = column[0]
+        if not first and name not in _ALWAYS and column.count(first) == count:
+            continue
+        if name in _AGAIN:
+            alike = first == column[-1] and column.count(first) == count
+            own[name] = [_text[first]] * count if alike else list(map(_text.__getitem__, column))
+        else:
+            own[name] = column
+    return own
 
 
 def _complete_requests(own: Columns, recipients: str) -> None:
-    own["refused"] = [_refused(action) for action in own["action"]]
-    own["client_port"] = [_port(port) for port in own["client_port"]]
-    limits = own.pop("limits")
-    if any(limits):
-        own["details"] = [_details(hits, recipients) if hits else "" for hits in limits]
+    refused = list(map(_refused.__getitem__, own["action"]))
+    if any(refused):
+        own["refused"] = refused
+    if "client_port" in own:
+        own["client_port"] = list(map(_port.__getitem__, own["client_port"]))
+    if "limits" in own:
+        own["details"] = [_details(hits, recipients) if hits else "" for hits in own.pop("limits")]
 
 
 def _of_whole_seconds(own: Columns) -> list[float]:
@@ -247,13 +270,15 @@ def _of_whole_seconds(own: Columns) -> list[float]:
 
 def _complete_mail_log(own: Columns, times: list[int], recipients: str) -> None:
     """When the message was submitted, in seconds: of what is not a message's, when it happened."""
-    told = own.get("submitted", (0.0,) * len(times))
+    zeros = [0.0] * len(times)
+    told, offsets = own.get("submitted", zeros), own.get("clock_offset", zeros)
     own["submitted"] = [
         min(max(round((begin - offset) * 1000), time - _QUEUED, 0), time) // 1000 if begin else time // 1000
-        for begin, offset, time in zip(told, own["clock_offset"], times, strict=True)
+        for begin, offset, time in zip(told, offsets, times, strict=True)
     ]
     if recipients != "full" and "text" in own:
-        own["text"] = [_without(*pair) if pair[0] else "" for pair in zip(own["text"], own["recipient"], strict=True)]
+        names = own.get("recipient", [""] * len(times))
+        own["text"] = [_without(*pair) if pair[0] else "" for pair in zip(own["text"], names, strict=True)]
 
 
 def _without(text: str, recipient: str) -> str:
@@ -319,17 +344,28 @@ def milliseconds(seconds: float) -> int:
     return round(min(max(seconds, 0.0), MOST) * 1000)
 
 
-@lru_cache(maxsize=1024)
-def _refused(action: str) -> int:
-    return 0 if is_accepted(action) else 1
+class _Kept(dict[str, Any]):
+    """What a function says of each text that was looked up, long ones apart."""
+
+    def __init__(self, function: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, text: str) -> Any:
+        if len(self) >= _KEPT:
+            self.clear()
+        value = self._function(text)
+        if len(text) <= MAX_TEXT:
+            self[text] = value
+        return value
 
 
-@lru_cache(maxsize=65536)
-def _port(port: str) -> int:
+def _port_number(port: str) -> int:
     number = int(port) if len(port) <= 5 and port.isdigit() and port.isascii() else 0
     return number if number < 65536 else 0
 
 
-@lru_cache(maxsize=8192)
-def _client(address: str) -> str:
-    return subjects.value(subjects.client_address(address))
+_text = _Kept(lambda text: text)
+_refused = _Kept(lambda action: 0 if is_accepted(action) else 1)
+_port = _Kept(_port_number)
+_client = _Kept(lambda address: subjects.value(subjects.client_address(address)))

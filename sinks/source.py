@@ -16,7 +16,9 @@ from sinks.batch import Batch, DeadLetter, Message
 from weir import kafka, topics
 from weir.settings import Settings
 
-BATCH_ROWS = 20_000
+BATCH_ROWS = 100_000
+"""ClickHouse merges each insert with others, again and again: in a backlog that costs it more than all else, and large
+inserts a third less of it."""
 BATCH_SECONDS = 1.0
 """How long a batch waits for more."""
 _STEP = 0.2

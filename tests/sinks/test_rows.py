@@ -71,6 +71,15 @@ def test_of_a_recipient_the_domain_alone_is_kept_if_so_wished(recipient: str, ke
     assert only(value, "domain")["recipient"] == kept
 
 
+def test_texts_that_are_forgotten_and_come_again_are_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sinks.rows._KEPT", 3)
+    names = ["a", "b", "a", "x" * 1000, "c", "d", "x" * 1000, "b", "a"]
+    made = [event(seq, client_name=name, client_port=str(seq % 5 + 1)) for seq, name in enumerate(names)]
+    found = list(map(named, rows_of(rows.events(envelope(made[:6]), "full"), rows.events(envelope(made[6:]), "full"))))
+    assert [row["client_name"] for row in found] == names
+    assert [row["client_port"] for row in found] == [seq % 5 + 1 for seq in range(len(names))]
+
+
 def test_rows_are_in_the_order_of_their_seqs_each_once() -> None:
     found = rows.events(envelope([event(5), event(2), event(5), event(3)]), "full")
     assert list(found.seqs) == [2, 3, 5]
