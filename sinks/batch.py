@@ -1,17 +1,22 @@
 """A batch: what was read from Kafka and is not in the history yet.
 
-Invariants: pure; each message is in the batch, or in weir.dead with its error, and either way below the offset to
+Invariants: pure, but for a log line of a fault of ours; each message is in the batch, or in weir.dead with its error, and either way below the offset to
 commit.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import structlog
+
 from sinks import decision_rows, rows
 from sinks.rows import Events, Row
 from weir import dead_letters, decisions, envelopes, operators, subjects, topics
 from weir.decisions import decoder as decision_decoder
 from weir.operators import decoder as word_decoder
+
+
+log = structlog.get_logger(__name__)
 
 
 class Message(NamedTuple):
@@ -49,6 +54,9 @@ class Batch:
             _ADD[message.topic](self, message)
         except envelopes.UNREADABLE as error:
             self._bury(message, message.value, str(error))
+        except Exception as error:  # a fault of ours stops no history: the message waits for a version that can read it
+            log.exception("not understood, put aside", topic=message.topic, offset=message.offset)
+            self._bury(message, message.value, repr(error))
         self.next[message.topic, message.partition] = message.offset + 1
 
     def _add_events(self, message: Message) -> None:

@@ -253,8 +253,7 @@ def _told(kind: type[msgspec.Struct], records: Sequence[Any]) -> Columns:
 
 
 def _complete_requests(own: Columns, recipients: str) -> None:
-    refused = list(map(_refused.__getitem__, own["action"]))
-    if any(refused):
+    if "action" in own and any(refused := list(map(_refused.__getitem__, own["action"]))):
         own["refused"] = refused
     if "client_port" in own:
         own["client_port"] = list(map(_port.__getitem__, own["client_port"]))

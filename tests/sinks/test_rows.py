@@ -1,6 +1,7 @@
 """Records as rows."""
 
 import string
+from typing import get_type_hints
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from sinks.embedded import Embedded
 from tests.sinks.made import NOON, Way, envelope, event, insert, login, rejected, rows_of
 from weir.cli.history import outcome
 from weir.decisions import Decision, Evidence
-from weir.events import MAX_TEXT, Heartbeat, Queue, Request
+from weir.events import MAX_TEXT, Delivery, Heartbeat, Login, Queue, Rejected, Removed, Request, Submitted
 from weir.limits import Hit
 from weir.operators import Word
 
@@ -301,6 +302,18 @@ def test_no_event_makes_a_row_out_of_range(made: Request) -> None:
     assert isinstance(row["minute"], int)
     assert row["minute"] % 60 == 0
     assert row["minute"] < 2**32
+
+
+@pytest.mark.parametrize("recipients", ["full", "domain"])
+@pytest.mark.parametrize(
+    "kind", [Request, Submitted, Delivery, Removed, Rejected, Login], ids=lambda kind: kind.__name__
+)
+def test_an_event_of_empty_texts_is_a_row_too(kind: type[msgspec.Struct], recipients: str) -> None:
+    texts = {name: "" for name, wanted in get_type_hints(kind).items() if wanted is str}
+    made = kind(**texts, seq=0, time=NOON)
+    row = only(envelope([made]), recipients)
+    assert row["kind"] == kind.__struct_config__.tag
+    assert row["refused"] == 0
 
 
 def test_decisions_and_words_come_back(store: Embedded) -> None:
