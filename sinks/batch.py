@@ -1,7 +1,7 @@
 """A batch: what was read from Kafka and is not in the history yet.
 
-Invariants: pure, but for a log line of a fault of ours; each message is in the batch, or in weir.dead with its error, and either way below the offset to
-commit.
+Invariants: pure, but for a log line of a fault of ours; each message is in the batch, or in weir.dead with its error,
+and either way below the offset to commit.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from sinks.rows import Events, Row
 from weir import dead_letters, decisions, envelopes, operators, subjects, topics
 from weir.decisions import decoder as decision_decoder
 from weir.operators import decoder as word_decoder
-
 
 log = structlog.get_logger(__name__)
 
