@@ -1,6 +1,7 @@
 """The engine: what an evaluation needs is met beside other requests, rules are reloaded, faults are no silence."""
 
 import asyncio
+import gc
 import os
 import smtplib
 import threading
@@ -342,6 +343,33 @@ def test_requests_are_answered_while_rules_compile(rules: Path) -> None:
         assert Asked(used).action == "OK second"
 
     run(client)
+
+
+def test_no_collection_of_garbage_looks_at_rules(rules: Path) -> None:
+    """With hundreds of thousands of networks it would hold all threads for a quarter of a second."""
+    networks = rules.with_name("networks")
+    networks.write_text("".join(f"10.{number // 250}.{number % 250}.0/24\n" for number in range(5000)))
+    text = f"id=A; client_address=file:{networks}; action=OK\n"
+    collected: list[str] = []
+
+    def watch(phase: str, _: dict[str, int]) -> None:
+        collected.append(threading.current_thread().name)
+
+    async def client() -> None:
+        used = engine(rules, text)
+        assert await used.reload()
+        rules.write_text(f"{text}id=B; size=abc; action=OK\n")
+        assert not await used.reload()
+        value = used.ruleset.rules[0].conditions[0].values[0]
+        assert gc.is_tracked(value)
+        assert not any(one is value for one in gc.get_objects()), "it is frozen"
+
+    gc.callbacks.append(watch)
+    try:
+        run(client)
+    finally:
+        gc.callbacks.remove(watch)
+    assert "reload" not in collected
 
 
 def test_an_evaluation_ends_by_the_rules_it_began_with(rules: Path) -> None:
