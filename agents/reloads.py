@@ -45,12 +45,17 @@ async def beside(compute: Callable[[], T]) -> T:
     """What `compute` returns or raises in a thread, while the loop answers. No executor: the end would wait for it."""
     done: Future[T] = Future()
     done.set_running_or_notify_cancel()
+    threading.Thread(target=_work, args=(compute, done), name="reload", daemon=True).start()
+    try:
+        return await asyncio.wrap_future(done)
+    finally:
+        del done  # see `_work`
 
-    def work() -> None:
-        try:
-            done.set_result(compute())
-        except Exception as error:  # it is raised where the result is awaited
-            done.set_exception(error)
 
-    threading.Thread(target=work, name="reload", daemon=True).start()
-    return await asyncio.wrap_future(done)
+def _work(compute: Callable[[], T], done: Future[T]) -> None:
+    try:
+        done.set_result(compute())
+    except Exception as error:  # it is raised where the result is awaited
+        done.set_exception(error)
+    finally:
+        del done  # an error has this frame, and the future has the error: all that was read would stay in that circle

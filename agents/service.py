@@ -133,17 +133,17 @@ class Service:
         self._state = state
 
     async def _keep_counters(self) -> None:
-        """From the first rules on, even if there are none at the start."""
-        if self._state is None:
+        """From the first rules on, even if there are none at the start. Where they cannot be kept no rules are used; a
+        reload that brings some tries again."""
+        while self._state is None:
             await self._has_rules.wait()
+            self._has_rules.clear()
             try:
                 await self._begin_rules()
             except OSError as error:
-                log.error("rules cannot be used before a restart", error=str(error))
+                log.error("rules cannot be used before another reload", error=str(error))
                 self._agent.engine = None
-                return
-        if self._state is not None:
-            await self._state.keep()
+        await self._state.keep()
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:

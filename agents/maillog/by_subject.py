@@ -10,7 +10,7 @@ Invariants
 - At most MAX_SUBJECTS are known, those that were looked for last. A message of any other takes no memory.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 
 from agents.maillog.filters import bounded
 from agents.maillog.outcomes import Message
@@ -38,12 +38,13 @@ class BySubject:
         self._unfilled &= self.looked_for.keys()
         return subject in self._unfilled
 
-    def unfilled(self) -> frozenset[str]:
-        return frozenset(self._unfilled)
+    def unfilled(self) -> dict[str, dict[str, Message]]:
+        """As `looked_for`, to be handed to `filled`."""
+        return {subject: self.looked_for[subject] for subject in self._unfilled}
 
-    def filled(self, wanted: Iterable[str]) -> None:
-        """All messages of these have been added."""
-        self._unfilled.difference_update(wanted)
+    def filled(self, wanted: Mapping[str, dict[str, Message]]) -> None:
+        """All messages of these have been added, but for those that were dropped meanwhile and are looked for anew."""
+        self._unfilled -= {subject for subject, theirs in wanted.items() if self.looked_for.get(subject) is theirs}
 
     def of(self, subject: str) -> list[Message]:
         """The messages of a subject that is looked for."""

@@ -11,8 +11,7 @@ import threading
 import time
 from itertools import islice
 
-from agents.maillog.by_subject import BySubject
-from agents.maillog.outcomes import Queued
+from agents.maillog.outcomes import Message, Queued
 from agents.maillog.under_way import UnderWay
 
 SLICE = 10_000
@@ -33,15 +32,10 @@ class Looks:
 
     def queued(self, subject: str) -> list[Queued]:
         """The messages of an account or a local user that are in a queue of this host."""
-        by_subject = self._under_way.by_subject
-        with self._lock:
-            is_new = by_subject.look_for(subject)
-        if is_new:
+        while (mail := self._kept(subject)) is None:
             time.sleep(GATHER)
             with self._filling:
-                self._fill(by_subject, subject)
-        with self._lock:
-            mail = by_subject.of(subject)
+                self._fill(subject)
         return [Queued(one.instance, one.queue_id, one.held, one.since) for one in mail if one.instance]
 
     def senders(self) -> set[str]:
@@ -50,9 +44,16 @@ class Looks:
             mail = self._under_way.in_queue()
         return {subject for subject in self._under_way.by_subject.senders(mail).values() if subject}
 
-    def _fill(self, by_subject: BySubject, subject: str) -> None:
+    def _kept(self, subject: str) -> list[Message] | None:
+        """None if its messages are still to be filled in: what is kept may go before it is looked at."""
+        with self._lock:
+            by_subject = self._under_way.by_subject
+            return None if by_subject.look_for(subject) else by_subject.of(subject)
+
+    def _fill(self, subject: str) -> None:
         """Fill in what was in the queues before; what comes or goes meanwhile is taken in as ever."""
         with self._lock:
+            by_subject = self._under_way.by_subject
             wanted = by_subject.unfilled()
             if subject not in wanted:
                 return  # another thread has done it

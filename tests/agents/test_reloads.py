@@ -1,10 +1,12 @@
 """Reloads: one at a time, none lost, none that the stop waits for, and none that stops anything."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -113,6 +115,34 @@ def test_the_loop_goes_on_beside() -> None:
         assert await task
 
     asyncio.run(client())
+
+
+def test_what_a_reload_that_fails_has_read_is_freed_at_once() -> None:
+    """It is in no circle, which only a search for garbage would find."""
+
+    class Read:
+        pass
+
+    read: list[weakref.ref[Read]] = []
+
+    def fail() -> None:
+        much = Read()
+        read.append(weakref.ref(much))
+        raise ValueError("a fault of theirs")
+
+    async def client() -> None:
+        with pytest.raises(ValueError, match="theirs"):
+            await beside(fail)
+
+    gc.disable()
+    try:
+        asyncio.run(client())
+        for thread in threading.enumerate():
+            if thread.name == "reload":
+                thread.join(10)
+        assert [one() for one in read] == [None]
+    finally:
+        gc.enable()
 
 
 def test_the_end_waits_for_no_thread(tmp_path: Path) -> None:

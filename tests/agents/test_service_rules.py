@@ -151,6 +151,24 @@ def test_rules_come_and_go_without_a_restart(directory: Path, kafka: Kafka, stac
     assert host.ask() == "REJECT 5"
 
 
+def test_rules_whose_counters_cannot_be_kept_are_not_used_before_a_reload_that_can(
+    directory: Path, kafka: Kafka, stack: ExitStack
+) -> None:
+    host = Host(directory / "unkept", kafka, "id=A; protocol_state==RCPT; action=REJECT a\n")
+    whole = host.agent.config.read_text()
+    host.agent.config.write_text(whole.replace(f'"{host.file}"', ""))
+    started(stack, host)
+    folder = host.agent.spool / "limits"
+    folder.touch()
+    host.agent.config.write_text(whole)
+    for _ in range(2):
+        host.reload("rules cannot be used before another reload")
+        assert host.ask() == "DUNNO"
+    folder.unlink()
+    host.agent.signal(signal.SIGHUP)
+    wait_until(lambda: host.ask() == "REJECT a", 5, "the rules")
+
+
 def _ends(client: PolicyClient) -> bool:
     """Whether a connection of before was closed, so that Postfix makes another."""
     try:

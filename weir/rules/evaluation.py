@@ -16,7 +16,7 @@ Invariants
 from collections.abc import Iterator, Mapping
 
 from weir.rules import actions, lists, scores
-from weir.rules.conditions import compile_alternatives
+from weir.rules.conditions import Alternatives, Dynamic, compile_alternatives
 from weir.rules.functions import Compiler, Pending, Step
 from weir.rules.groups import Groups
 from weir.rules.lists import Checks, Verdict
@@ -83,6 +83,8 @@ class Program:
         self.matcher = Matcher(ruleset)
         self._dns = dns
         self._late: list[str] = []
+        self._looked_up: list[Alternatives] = []
+        """Of conditions on what is looked up by DNS."""
         self._parsed = [[actions.parse(action.text) for action in rule.actions] for rule in ruleset.rules]
         self._plans = [
             (rule.number in self.matcher.dynamic, self._compile_checks(rule), steps)
@@ -99,8 +101,11 @@ class Program:
         )
 
     def read_lists(self) -> None:
-        """Read live lists now, and not when the first request meets one: a long one takes seconds."""
+        """Read live lists now, and not when the first request meets one: a long one takes seconds. (Names of DNS lists
+        are few.)"""
         self.matcher.read_lists(self.tables)
+        for alternatives in self._looked_up:
+            alternatives.read_lists(self.tables)
 
     def evaluate(  # noqa: C901, PLR0912 - a further call for each match would cost a tenth of it
         self, items: Mapping[str, str], now: float, limits: Limits
@@ -193,9 +198,12 @@ class Program:
         def late(pattern: str) -> None:
             told.append(f"{rule.id}: pattern {pattern} took too long")
 
-        return lists.compile_checks(
-            rule, lambda condition: compile_alternatives([condition], late).hold, self.tables.lines
-        )
+        def compile_test(condition: Condition) -> Dynamic:
+            alternatives = compile_alternatives([condition], late)
+            self._looked_up.append(alternatives)
+            return alternatives.hold
+
+        return lists.compile_checks(rule, compile_test, self.tables.lines)
 
     def _read(self) -> set[str]:
         """All items that some rule reads."""

@@ -240,7 +240,7 @@ def test_what_is_kept_is_what_a_walk_finds(steps: list[Step]) -> None:
         small.setattr(looks, "GATHER", 0.0)
         small.setattr(under_way, "BATCH", 3)
         small.setattr(under_way, "MAX_MESSAGES", 3)
-        small.setattr(by_subject, "MAX_SUBJECTS", 5)
+        small.setattr(by_subject, "MAX_SUBJECTS", 2)
         host = Host()
         for step in steps:
             step.on(host)
@@ -324,6 +324,18 @@ def test_only_the_subjects_that_were_looked_for_last_are_kept(monkeypatch: pytes
     assert [one.queue_id for one in index.of(ALICE)] == [A]
     with pytest.raises(KeyError):
         index.of(CAROL)
+
+
+def test_a_subject_that_is_dropped_and_looked_for_anew_during_its_walk_has_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(looks, "SLICE", 1)
+    monkeypatch.setattr(by_subject, "MAX_SUBJECTS", 2)
+    host = Host()
+    for queue_id in IDS:
+        host.submit(queue_id, "alice")
+    host.meanwhile = [Wait(0), Wait(0), Wait(0), LookFor(BOB), LookFor(CAROL), LookFor(ALICE)]
+    assert {one.queue_id for one in host.looks.queued(ALICE)} == set(IDS)
 
 
 def test_a_look_that_failed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
