@@ -4,8 +4,7 @@ Invariants: pure; a row follows from its event and the settings alone, so that a
 row. Times are by the broker's clock (the host's offset is off), in milliseconds.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from operator import lt
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
+from sinks import texts
+from sinks.privacy import kept, kept_key, without_names
 from weir import envelopes, subjects
 from weir.envelopes import UNREADABLE, Head
 from weir.events import (
-    MAX_TEXT,
     Delivery,
     Event,
     Login,
@@ -28,7 +28,6 @@ from weir.events import (
     Request,
     Submitted,
     Time,
-    is_accepted,
 )
 from weir.events import decoder as event_decoder
 from weir.limits import Hit
@@ -85,9 +84,6 @@ _AGAIN = frozenset(
 """Columns whose texts come again: one object is kept of each, since whoever goes through those of a batch waits for the
 memory.
 """
-_KEPT = 65_536
-"""Of texts that come again what was made of them, about so many; then they are forgotten: a log may say anything."""
-_ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"@]+(?=@)")
 
 
 class Other(msgspec.Struct, gc=False):
@@ -223,9 +219,9 @@ def _known(head: Head, kind: type[msgspec.Struct], records: Sequence[Any], recip
     else:
         _complete_mail_log(own, times, recipients)
     if recipients != "full" and "recipient" in own:
-        own["recipient"] = [_kept(recipient, recipients) for recipient in own["recipient"]]
+        own["recipient"] = [kept(recipient, recipients) for recipient in own["recipient"]]
     if "client_address" in own:
-        own["client"] = list(map(_client.__getitem__, own["client_address"]))
+        own["client"] = list(map(texts.client.__getitem__, own["client_address"]))
     minute = last // 60_000
     return own | {
         "minute": [minute * 60] * count if first >= minute * 60_000 else [time // 60_000 * 60 for time in times],
@@ -246,17 +242,17 @@ def _told(kind: type[msgspec.Struct], records: Sequence[Any]) -> Columns:
             continue
         if name in _AGAIN:
             alike = first == column[-1] and column.count(first) == count
-            own[name] = [_text[first]] * count if alike else list(map(_text.__getitem__, column))
+            own[name] = [texts.same[first]] * count if alike else list(map(texts.same.__getitem__, column))
         else:
             own[name] = column
     return own
 
 
 def _complete_requests(own: Columns, recipients: str) -> None:
-    if "action" in own and any(refused := list(map(_refused.__getitem__, own["action"]))):
+    if "action" in own and any(refused := list(map(texts.refused.__getitem__, own["action"]))):
         own["refused"] = refused
     if "client_port" in own:
-        own["client_port"] = list(map(_port.__getitem__, own["client_port"]))
+        own["client_port"] = list(map(texts.port.__getitem__, own["client_port"]))
     if "limits" in own:
         own["details"] = [_details(hits, recipients) if hits else "" for hits in own.pop("limits")]
 
@@ -277,35 +273,21 @@ def _complete_mail_log(own: Columns, times: list[int], recipients: str) -> None:
     ]
     if recipients != "full" and "text" in own:
         names = own.get("recipient", [""] * len(times))
-        own["text"] = [_without(*pair) if pair[0] else "" for pair in zip(own["text"], names, strict=True)]
-
-
-def _without(text: str, recipient: str) -> str:
-    """What a remote server said, without the names before addresses' domains, nor the recipient's alone."""
-    name = recipient.rpartition("@")[0] or recipient
-    text = _ADDRESS.sub("", text)
-    if name and name.lower() in text.lower():
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "", text, flags=re.IGNORECASE)
-    return text
+        own["text"] = [without_names(*pair) if pair[0] else "" for pair in zip(own["text"], names, strict=True)]
 
 
 def _details(limits: list[Hit], recipients: str) -> str:
     """The limits that counted a request, as its event tells them."""
     if recipients != "full":
-        limits = [msgspec.structs.replace(hit, key=_kept_key(hit.key, recipients)) for hit in limits]
+        limits = [msgspec.structs.replace(hit, key=kept_key(hit.key, recipients)) for hit in limits]
     return msgspec.json.encode({"limits": limits}).decode()
-
-
-def _kept_key(key: str, recipients: str) -> str:
-    item, _, value = key.partition("=")
-    return f"{item}={_kept(value, recipients)}" if item.startswith("recipient") else key
 
 
 def _other(head: Head, event: Event | Other, text: str, recipients: str) -> Columns:
     """The columns of an event of a kind without columns of its own: `text`, the whole of it, goes into `details`."""
     if recipients != "full" and '"recipient"' in text:
         whole = msgspec.json.decode(text)
-        text = msgspec.json.encode(whole | {"recipient": _kept(str(whole.get("recipient", "")), recipients)}).decode()
+        text = msgspec.json.encode(whole | {"recipient": kept(str(whole.get("recipient", "")), recipients)}).decode()
     kind = event.kind if isinstance(event, Other) else str(event.__struct_config__.tag)
     time = milliseconds(event.time - event.clock_offset)
     known: Columns = {
@@ -331,40 +313,6 @@ def _of_subject(subject: str) -> Columns:
     return {"uid": [int(subjects.value(subject))]} if subjects.is_uid(subject) else {}
 
 
-def _kept(recipient: str, recipients: str) -> str:
-    if recipients == "full":
-        return recipient
-    _, at, domain = recipient.rpartition("@")
-    return at + domain if at else ""
-
-
 def milliseconds(seconds: float) -> int:
     """Of a Unix time, in the range of ClickHouse's."""
     return round(min(max(seconds, 0.0), MOST) * 1000)
-
-
-class _Kept(dict[str, Any]):
-    """What a function says of each text that was looked up, long ones apart."""
-
-    def __init__(self, function: Callable[[str], Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __missing__(self, text: str) -> Any:
-        if len(self) >= _KEPT:
-            self.clear()
-        value = self._function(text)
-        if len(text) <= MAX_TEXT:
-            self[text] = value
-        return value
-
-
-def _port_number(port: str) -> int:
-    number = int(port) if len(port) <= 5 and port.isdigit() and port.isascii() else 0
-    return number if number < 65536 else 0
-
-
-_text = _Kept(lambda text: text)
-_refused = _Kept(lambda action: 0 if is_accepted(action) else 1)
-_port = _Kept(_port_number)
-_client = _Kept(lambda address: subjects.value(subjects.client_address(address)))

@@ -73,7 +73,7 @@ def test_of_a_recipient_the_domain_alone_is_kept_if_so_wished(recipient: str, ke
 
 
 def test_texts_that_are_forgotten_and_come_again_are_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sinks.rows._KEPT", 3)
+    monkeypatch.setattr("sinks.texts.KEPT", 3)
     names = ["a", "b", "a", "x" * 1000, "c", "d", "x" * 1000, "b", "a"]
     made = [event(seq, client_name=name, client_port=str(seq % 5 + 1)) for seq, name in enumerate(names)]
     found = list(map(named, rows_of(rows.events(envelope(made[:6]), "full"), rows.events(envelope(made[6:]), "full"))))
