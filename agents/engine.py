@@ -62,17 +62,23 @@ class Engine:
     """`sources` are read in their order; without a resolver DNS is off: no list matches, no name is found."""
 
     def __init__(
-        self, sources: Sequence[Source], scores: Mapping[float, str] | None = None, resolver: "Resolver | None" = None
+        self,
+        sources: Sequence[Source],
+        scores: Mapping[float, str] | None = None,
+        resolver: "Resolver | None" = None,
+        former: "Engine | None" = None,
     ) -> None:
-        """`scores` is the action of each limit beside the default. Raises RulesError, and ValueError for a score."""
+        """`scores` is the action of each limit beside the default; what a `former` engine has in its groups and under
+        way, and its hits, are this one's too. Raises RulesError, and ValueError for a score.
+        """
         self._sources = sources
         self._scores = scores or {}
         self._resolver = resolver
-        self._groups = Groups()
+        self._groups: Groups = Groups() if former is None else former._groups
         self._post = errands.Post()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set() if former is None else former._under_way
         self._told = -LOG_SECONDS
-        self._hits: dict[str, list[int]] = {}
+        self._hits: dict[str, list[int]] = {} if former is None else former._hits
         """By rule id, a list of one number: whatever rules are in use, they count in the same."""
         self.faults = 0
         """Requests that met a fault of our own."""
@@ -81,7 +87,8 @@ class Engine:
     @property
     def hits(self) -> Counter[str]:
         """Requests that a rule matched, by its id, since the start."""
-        return Counter({rule: count for rule, (count,) in self._hits.items() if count})
+        known = tuple(self._hits.items())  # another engine's thread may add rules
+        return Counter({rule: count for rule, (count,) in known if count})
 
     async def reload(self) -> bool:
         """Read the files again, one call at a time; tells whether they are in use now. What is wrong with them is

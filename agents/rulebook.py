@@ -30,7 +30,7 @@ class Rulebook:
         if not rules.files:
             return None
         self._prepare_dns(rules)
-        engine = self._compile(rules)
+        engine = self._compile(rules, None)
         self._engine_is_of = _of_engine(rules)
         return engine
 
@@ -45,7 +45,7 @@ class Rulebook:
             return engine
         try:
             self._prepare_dns(rules)
-            made = await beside(lambda: self._compile(rules))
+            made = await beside(lambda: self._compile(rules, engine))
         except (OSError, ValueError) as error:
             log.error("rules not reloaded, the former ones stay", errors=str(error).splitlines())
             return engine
@@ -71,7 +71,7 @@ class Rulebook:
         except ValueError as error:
             raise OSError(f"rules need DNS, or rules.dns = false: {error}") from None
 
-    def _compile(self, rules: Rules) -> "Engine":
+    def _compile(self, rules: Rules, former: "Engine | None") -> "Engine":
         from agents.engine import Engine
         from weir.rules import scores
         from weir.rules.ruleset import Source
@@ -80,6 +80,7 @@ class Rulebook:
             [Source(Path(file)) for file in rules.files],
             dict(map(scores.parse, rules.scores)),
             self._resolver if rules.dns else None,
+            former,
         )
 
 

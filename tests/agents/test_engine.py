@@ -98,6 +98,23 @@ def test_a_limit_counts_in_what_is_given(rules: Path) -> None:
     run(client)
 
 
+def test_groups_hits_and_requests_under_way_of_a_former_engine_go_on(rules: Path, tmp_path: Path) -> None:
+    async def client() -> None:
+        former = engine(
+            rules, "id=A; sender==alice@example.org; action=groupadd(%%SEEN/sender)\nid=W; action=wait(0.2)\n"
+        )
+        slow = Asked(former)
+        other = tmp_path / "other.cf"
+        other.write_text("id=B; sender=%%SEEN; action=REJECT seen\n")
+        later = Engine([Source(other)], former=former)
+        assert Asked(later).action == "REJECT seen"
+        await later.finish(10)
+        assert slow.action == "DUNNO"
+        assert later.hits == {"A": 1, "W": 1, "B": 1}
+
+    run(client)
+
+
 def test_who_waits_does_not_hold_others_up(rules: Path) -> None:
     async def client() -> None:
         used = engine(rules, "id=W; sender==slow@x.example; action=wait(0.2)\nid=B; action=OK\n")
