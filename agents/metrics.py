@@ -6,7 +6,7 @@ Invariant: a request pays for no metric but one counter.
 from collections.abc import Iterable, Iterator
 
 import structlog
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -109,6 +109,7 @@ def serve(address: str, collectors: Iterable[Collector]) -> None:
     """Serve the metrics at HOST:PORT from a thread. Mail is protected without them too: a failure is only logged."""
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
     for collector in collectors:
         registry.register(collector)
     try:

@@ -28,7 +28,7 @@ RULES = CHECKOUT / "deploy/prometheus/alerts.yml"
 EXAMPLE = CHECKOUT / "deploy/prometheus/prometheus.yml"
 SERIES = CHECKOUT / "tests/deploy/alerts.yml"
 ALERTS = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
-METRICS = sorted(set(re.findall(r"weir_\w+", " ".join(alert["expr"] for alert in ALERTS))))
+METRICS = sorted(set(re.findall(r"(?:weir|process)_\w+", " ".join(alert["expr"] for alert in ALERTS))))
 SHORT = "4s"
 """In place of the rules' own minutes; a scrape each second may fail thrice on a busy machine."""
 
@@ -191,6 +191,8 @@ def test_all_that_alerts_ask_for_is_scraped_and_none_fires_where_all_is_well(
 
     wait_until(lambda: len(scraped()) == 4 and min(scraped().values()) >= 10, 60, "ten scrapes of each", 0.5)
     assert [metric for metric in METRICS if not prometheus.query(metric)] == []
+    started = {labels["job"] for labels, _ in prometheus.query("process_start_time_seconds")}
+    assert started == set(ports_of_jobs())
     assert receiver.told == []
 
 
