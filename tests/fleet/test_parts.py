@@ -98,7 +98,7 @@ def test_children_die_with_us(directory: Path) -> None:
 
 
 def test_a_free_port_is_given_only_once() -> None:
-    ports = [free_port() for _ in range(500)]  # one of 12,768 each: two alike would be sure
+    ports = [free_port() for _ in range(500)]  # one of 3,000 each: two alike would be sure
     assert len(set(ports)) == len(ports)
 
 
