@@ -34,7 +34,7 @@ def process_state(pid: int) -> str:
     """The kernel's letter for a process; Z also for one that is gone without a trace."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return "Z"
 
 
@@ -54,7 +54,7 @@ def test_supervised_process_comes_again_after_kill_until_it_is_terminated(direct
 def test_supervised_process_comes_again_after_its_own_end(directory: Path) -> None:
     with Supervised("quitter", ["sh", "-c", "exit 70"], directory / "quitter.log") as quitter:
         wait_until(lambda: quitter.restarts >= 2, 5.0, "two restarts")
-    assert set(quitter.exit_statuses) == {70}
+    assert quitter.exit_statuses[:2] == [70, 70]  # the last one may be terminated
 
 
 def test_terminate_kills_what_ignores_it(directory: Path) -> None:
