@@ -30,6 +30,8 @@ SERVER_PORTS = range(20_000 + 3_000 * _WORKER, 23_000 + 3_000 * _WORKER)
 """Each of pytest's processes has its own: one would not know of a port that another's server leaves for a moment."""
 _given_ports: set[int] = set()
 
+# We may have died before the child asked the kernel for that signal.
+_UNLESS_ORPHANED = ["sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"']
 # The kernel kills a child when the *thread* that forked it ends, so one thread that lasts as long as we do forks all.
 _forks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forks")
 
@@ -200,7 +202,7 @@ class Process:
         with self.log_path.open("ab") as log:
             self._child = _forks.submit(
                 subprocess.Popen,
-                ["setpriv", "--pdeathsig", self._death_signal, "--", *self._argv],
+                ["setpriv", "--pdeathsig", self._death_signal, "--", *_UNLESS_ORPHANED, str(os.getpid()), *self._argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
