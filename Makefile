@@ -40,7 +40,7 @@ demo: setup ## run a real fleet here: an attack, the block, the figures (about t
 
 test: setup ## all tests, with real servers on loopback (about a quarter of an hour)
 	@$(PYTHON) -m pytest -n 2 -m "not fleet" -q
-	@$(PYTHON) -m pytest -n 2 --dist loadfile -m fleet -v
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m fleet -v
 
 conformance: .cache/python ## the recorded cases of postfwd against weir agent --standalone, a line each
 	@$(PYTHON) -m pytest -q tests/rules/test_conformance.py
