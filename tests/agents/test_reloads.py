@@ -94,8 +94,9 @@ def test_a_reload_that_fails_is_logged_and_the_next_one_is_done() -> None:
         reloads = Reloads(reload)
         async with running(reloads):
             reloads.ask()
-            while not logs:
-                await asyncio.sleep(0.001)
+            async with asyncio.timeout(10):
+                while not logs:
+                    await asyncio.sleep(0.001)
             reloads.ask()
             await done.wait()
 

@@ -41,7 +41,7 @@ class Host:
 
     def _begin(self) -> None:
         self.reading = Reading(settings.Log(ignore_uids=[5000]), self.realm, AskedMessages())
-        self.looks = Looks(self.reading.tracker.under_way, self)  # type: ignore[arg-type]
+        self.looks = Looks(self.reading.tracker.under_way, self)  # type: ignore[arg-type]  # this is its lock
 
     def __enter__(self) -> None:
         if self.meanwhile:
